@@ -2,17 +2,43 @@
 
 Pure Python: the widget calls `poll()` from a qt.QTimer (every 20 ms). All signals are emitted from
 there or from the calling method, always on the main thread; nothing here blocks.
+
+Newest wins: one link is with the worker at a time, and of those asked for meanwhile only the last
+is kept, so that dragging a handle shows every result that can be shown and never queues up.
 """
 
 from __future__ import annotations
 
+import queue
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from velcro_engine.request import SliceRequest
+from velcro_engine.errors import VelcroError
+from velcro_engine.protocol import PROTOCOL_VERSION
+from velcro_engine.result import LinkResult
 
 from .observable import Signal
+from .slice_request import PlacedRequest
+from .worker_process import STDERR_LINES, WorkerEvent, WorkerProcess
+
+CANCEL_SECONDS = 0.7  # a worker that has not answered a cancel by then is killed
+START_SECONDS = 120.0  # the first start of PythonSlicer on a cold network drive takes long
+ANSWER_TYPES = {"load": "ready", "link": "linked", "search": "found"}  # others repeat their type
+
+_STATE_MESSAGES = {
+    "stopped": "Engine not running",
+    "notInstalled": "Linking needs onnxruntime; install it once with the button below",
+    "starting": "Starting the engine",
+    "ready": "Ready",
+    "linking": "Linking",
+    "cancelled": "Cancelled",
+    "failed": "The engine has stopped",
+    "restarting": "Restarting the engine",
+}
 
 
 class EngineState(Enum):
@@ -26,6 +52,17 @@ class EngineState(Enum):
     RESTARTING = "restarting"
 
 
+@dataclass
+class _Asked:
+    """One message whose final answer is awaited. placed: only for links."""
+
+    messageType: str
+    onAnswer: Callable[[dict[str, Any], bytes], None] | None = None
+    onError: Callable[[str, str, str], None] | None = None
+    placed: PlacedRequest | None = None
+    unwanted: bool = False  # cancelled or superseded: its answer is not shown
+
+
 class EngineClient:
     """One worker process and what is asked of it.
 
@@ -33,8 +70,8 @@ class EngineClient:
     environment: whole environment of the worker (None: inherit).
     loadOptions: {"model", "knowledge_bases", "data"} of the protocol's load message.
     isInstalled: asked at start; False leads to NOT_INSTALLED instead of a process.
-    currentFingerprint: fingerprint of the volume shown now; a result whose fingerprint differs is
-        dropped (`dropped`).
+    isCurrent: whether a result for this PlacedRequest may still be shown (its volume exists and has
+        the same fingerprint); a stale one is dropped (`dropped`).
     """
 
     def __init__(
@@ -43,28 +80,116 @@ class EngineClient:
         environment: Mapping[str, str] | None = None,
         loadOptions: Mapping[str, Any] | None = None,
         isInstalled: Callable[[], bool] | None = None,
-        currentFingerprint: Callable[[], str] | None = None,
+        isCurrent: Callable[[PlacedRequest], bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stateChanged = Signal("stateChanged")  # (EngineState, message: str)
-        self.linked = Signal("linked")  # (LinkResult, SliceRequest, fingerprint: str)
+        self.loaded = Signal("loaded")  # (header of the "ready" answer: dict)
+        self.linked = Signal("linked")  # (LinkResult, PlacedRequest)
         self.linkFailed = Signal("linkFailed")  # (kind: str, message: str, detail: str)
         self.progressed = Signal("progressed")  # (fraction, message, remainingSeconds | None)
-        self.dropped = Signal("dropped")  # (fingerprint: str) the volume changed meanwhile
-        raise NotImplementedError
+        self.dropped = Signal("dropped")  # (PlacedRequest): the volume changed meanwhile
+        self._commandLine = list(commandLine)
+        self._environment = environment
+        self._loadOptions = dict(loadOptions or {})
+        self._isInstalled = isInstalled or (lambda: True)
+        self._isCurrent = isCurrent or (lambda placed: True)
+        self._clock = clock
+        self._log: deque[str] = deque(maxlen=STDERR_LINES)
+        self._process: WorkerProcess | None = None
+        self._state = EngineState.STOPPED
+        self._message = _STATE_MESSAGES["stopped"]
+        self._loaded = False
+        self._nextId = 1
+        self._asked: dict[int, _Asked] = {}
+        self._waiting: list[tuple[int, dict[str, Any], bytes]] = []  # until the worker is loaded
+        self._inFlight: int | None = None  # id of the link that is with the worker
+        self._newest: tuple[int, PlacedRequest] | None = None  # the link that goes next
+        self._deadline: float | None = None  # of the start or of a cancel
+        self._mayRestart = True
 
-    def start(self) -> None: ...
+    # --- what the panel reads ---------------------------------------------------------------
+
+    @property
+    def state(self) -> EngineState:
+        return self._state
+
+    @property
+    def message(self) -> str:
+        """One line about the state, for the state line of the panel."""
+        return self._message
+
+    @property
+    def log(self) -> str:
+        """What the worker wrote to stderr (last 400 lines), for the log and for bug reports."""
+        return "\n".join(self._log)
+
+    @property
+    def processId(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    @property
+    def isBusy(self) -> bool:
+        """True while an answer is awaited or the worker is being started."""
+        return bool(self._asked) or self._newest is not None or self._deadline is not None
+
+    # --- life of the worker -----------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the worker unless it runs already. Returns at once."""
+        if self._process is not None:
+            return
+        if not self._isInstalled():
+            self._enter(EngineState.NOT_INSTALLED)
+            return
+        self._mayRestart = True
+        self._launch(EngineState.STARTING)
 
     def stop(self, graceSeconds: float = 0.5) -> None:
-        """End the worker and its whole process tree; 0 kills at once (application quits)."""
+        """End the worker and its whole process tree; 0 kills at once (application quits).
 
-    def restart(self) -> None: ...
+        Nothing asked before is answered; returns at once.
+        """
+        process, self._process = self._process, None
+        self._loaded, self._deadline = False, None
+        self._asked.clear()
+        self._waiting.clear()
+        self._inFlight = self._newest = None
+        if process is not None:
+            process.dismiss(graceSeconds)
+        self._enter(EngineState.STOPPED)
+
+    def restart(self) -> None:
+        """Kill the worker and start it anew (the user's button); the newest link is asked again."""
+        self._mayRestart = True
+        self._startAnew()
 
     def load(self, loadOptions: Mapping[str, Any]) -> None:
-        """Use another model or other knowledge bases; the worker stays."""
+        """Use another model or other knowledge bases. Links wait until they are loaded."""
+        self._loadOptions = dict(loadOptions)
+        if self._process is not None:
+            self._loaded = False
+            self._enter(EngineState.STARTING, "Loading the model and the knowledge base")
+            self._deadline = self._clock() + START_SECONDS
+            self._sendLoad()
 
-    def link(self, request: SliceRequest, fingerprint: str = "") -> int:
+    # --- what can be asked ------------------------------------------------------------------
+
+    def link(self, placed: PlacedRequest) -> int:
         """Ask for a link; the newest wins. Starts the worker if needed. Returns the request id."""
-        raise NotImplementedError
+        requestId = self._takeId()
+        self._newest = (requestId, placed)
+        running = self._asked.get(self._inFlight) if self._inFlight is not None else None
+        if running is not None and not running.unwanted:
+            otherSlice = running.placed.request.slice_id != placed.request.slice_id
+            if otherSlice:
+                # Its slice is no longer looked at: let the worker stop encoding it if it can.
+                running.unwanted = True
+                self._send({"type": "cancel", "id": self._takeId(), "cancel_id": self._inFlight})
+        if self._process is None:
+            self.start()
+        self._sendNewest()
+        return requestId
 
     def ask(
         self,
@@ -75,21 +200,252 @@ class EngineClient:
         onError: Callable[[str, str, str], None] | None = None,
     ) -> int:
         """Any other message of the protocol (entry, search, ground, cases, ...).
-        onAnswer(header, payload); onError(kind, message, detail)."""
-        raise NotImplementedError
+
+        onAnswer(header, payload); onError(kind, message, detail). Starts the worker if needed and
+        waits for it. A worker that ends before the answer gives onError("error", ...).
+        """
+        requestId = self._takeId()
+        header = {**dict(fields or {}), "type": messageType, "id": requestId}
+        if self._process is None:
+            self.start()
+        if self._process is None:
+            if onError is not None:
+                onError("error", self._message, "")
+            return requestId
+        self._asked[requestId] = _Asked(messageType, onAnswer, onError)
+        if self._loaded:
+            self._send(header, payload)
+        else:
+            self._waiting.append((requestId, header, payload))
+        return requestId
+
+    def forget(self, requestId: int) -> None:
+        """Do not call back for this request any more (its page of the panel is gone)."""
+        asked = self._asked.get(requestId)
+        if asked is not None:
+            asked.unwanted = True
+            asked.onAnswer = asked.onError = None
 
     def cancel(self) -> None:
         """Cancel what is running: done in under one second, the worker is killed if it does not
-        answer within 0.7 s."""
+        answer within 0.7 s. Cancelling the start ends the worker."""
+        if self._process is None or self._state is EngineState.CANCELLED:
+            return
+        self._newest = None
+        if not self._loaded:
+            self._failAll("cancelled", "Cancelled.")
+            self.stop(0.0)
+            self._enter(EngineState.CANCELLED)
+            return
+        if not self._asked:
+            return
+        for requestId, asked in self._asked.items():
+            asked.unwanted = True
+            self._send({"type": "cancel", "id": self._takeId(), "cancel_id": requestId})
+        self._deadline = self._clock() + CANCEL_SECONDS
+        self._enter(EngineState.CANCELLED)
+
+    # --- what the timer drives --------------------------------------------------------------
 
     def poll(self) -> None:
         """Deliver what the worker said; call from a timer on the main thread."""
+        process = self._process
+        if process is None:
+            return
+        # Slicer's main thread keeps Python's lock between its own calls into Python; without this
+        # short sleep the reader thread would get no turn.
+        time.sleep(0.001)
+        while self._process is process:
+            try:
+                event = process.events.get_nowait()
+            except queue.Empty:
+                break
+            if event.kind == "ended":
+                self._onEnded(event)
+            else:
+                self._onFrame(event.header, event.payload)
+        if self._deadline is not None and self._clock() >= self._deadline:
+            self._onDeadline()
 
-    @property
-    def state(self) -> EngineState:
-        raise NotImplementedError
+    def _onFrame(self, header: dict[str, Any], payload: bytes) -> None:
+        kind = header["type"]
+        if kind == "hello":
+            self._onHello(header)
+            return
+        asked = self._asked.get(header.get("id"))
+        if asked is None:
+            return  # answer to something cancelled or forgotten
+        if kind == "progress":
+            if not asked.unwanted:
+                fraction = float(header.get("fraction") or 0.0)
+                remaining = header.get("remaining_s")
+                self.progressed.emit(fraction, str(header.get("message", "")), remaining)
+            return
+        del self._asked[header["id"]]
+        if header["id"] == self._inFlight:
+            self._inFlight = None
+        if kind == "error":
+            self._onError(asked, header)
+        elif kind != ANSWER_TYPES.get(asked.messageType, asked.messageType):
+            self._onError(asked, {"kind": "protocol", "message": f"Unexpected answer '{kind}'."})
+        elif asked.messageType == "load":
+            self._onReady(header)
+        elif asked.messageType == "link":
+            self._onLinked(asked, header, payload)
+        elif asked.onAnswer is not None and not asked.unwanted:
+            asked.onAnswer(header, payload)
+        self._afterAnswer()
 
-    @property
-    def log(self) -> str:
-        """What the worker wrote to stderr (last 400 lines), for the log and for bug reports."""
-        raise NotImplementedError
+    def _afterAnswer(self) -> None:
+        """Send the next link, or come to rest."""
+        if self._process is None or not self._loaded:
+            return
+        if self._state is EngineState.CANCELLED:
+            if self._asked:
+                return
+            self._deadline = None
+            if self._newest is None:
+                self._enter(EngineState.READY, "Cancelled")
+        self._sendNewest()
+        if self._inFlight is None and self._state is EngineState.LINKING:
+            self._enter(EngineState.READY)
+
+    def _onHello(self, header: dict[str, Any]) -> None:
+        if header.get("protocol") != PROTOCOL_VERSION:
+            self._fail(
+                "The engine is of another version; install VelcroLink again.", repr(header), True
+            )
+            return
+        self._sendLoad()
+
+    def _onReady(self, header: dict[str, Any]) -> None:
+        self._loaded, self._deadline = True, None
+        waiting, self._waiting = self._waiting, []
+        for requestId, message, payload in waiting:
+            if requestId in self._asked:
+                self._send(message, payload)
+        self.loaded.emit(header)
+        self._enter(EngineState.READY)
+
+    def _onLinked(self, asked: _Asked, header: dict[str, Any], payload: bytes) -> None:
+        if asked.unwanted:
+            return
+        try:
+            result = LinkResult.from_message(dict(header["result"]), payload)
+            if result.mask.shape != asked.placed.request.pixels.shape:
+                raise ValueError(f"mask of shape {result.mask.shape}")
+        except (VelcroError, KeyError, TypeError, ValueError) as error:
+            self.linkFailed.emit(
+                "protocol", "The engine's answer is damaged; try again.", repr(error)
+            )
+            return
+        self._mayRestart = True  # it works: the next crash may be mended again
+        if not self._isCurrent(asked.placed):
+            self.dropped.emit(asked.placed)
+            return
+        self.linked.emit(result, asked.placed)
+
+    def _onError(self, asked: _Asked, header: dict[str, Any]) -> None:
+        kind = str(header.get("kind", "error"))
+        message, detail = str(header.get("message", "")), str(header.get("detail", ""))
+        if asked.messageType == "load":
+            self._fail(message, detail, stopWorker=False)
+        elif kind == "cancelled" or asked.unwanted:
+            if asked.onError is not None:
+                asked.onError("cancelled", "Cancelled.", detail)
+        elif asked.messageType == "link":
+            self.linkFailed.emit(kind, message, detail)
+        elif asked.onError is not None:
+            asked.onError(kind, message, detail)
+
+    def _onEnded(self, event: WorkerEvent) -> None:
+        """The worker is gone without being asked to leave."""
+        wasCancelled = self._state is EngineState.CANCELLED
+        if wasCancelled or self._mayRestart:
+            self._mayRestart = wasCancelled
+            self._startAnew()
+            return
+        self._log.append(f"VelcroLink: worker ended, {event.detail}")
+        if self._log and "No module named" in self.log:
+            event = WorkerEvent("ended", message="The engine is incomplete; install it again.")
+        self._fail(f"{event.message} Press Restart to try again.", event.detail, True)
+
+    def _onDeadline(self) -> None:
+        if self._state is EngineState.CANCELLED:
+            self._startAnew()  # it did not listen
+        else:
+            self._fail("The engine did not answer while starting; press Restart.", "", True)
+
+    # --- inner work -------------------------------------------------------------------------
+
+    def _launch(self, state: EngineState) -> None:
+        self._loaded = False
+        self._process = WorkerProcess(self._commandLine, self._environment, self._log)
+        self._deadline = self._clock() + START_SECONDS
+        self._process.start()
+        self._enter(state)
+
+    def _startAnew(self) -> None:
+        """Replace the worker; a link under way that is still wanted is asked again."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+        running = self._asked.pop(self._inFlight, None) if self._inFlight is not None else None
+        if self._newest is None and running is not None and not running.unwanted:
+            self._newest = (self._takeId(), running.placed)
+        self._inFlight = None
+        self._failAll("error", "The engine was restarted; repeat the action.")
+        self._launch(EngineState.RESTARTING)
+
+    def _fail(self, message: str, detail: str, stopWorker: bool) -> None:
+        """A state that only the user can leave: restart, other settings, installation."""
+        self._deadline, self._loaded = None, False
+        self._newest = self._inFlight = None
+        if stopWorker and self._process is not None:
+            process, self._process = self._process, None
+            process.kill()
+        if detail:
+            self._log.append(f"VelcroLink: {detail}")
+        self._failAll("error", message)
+        self._enter(EngineState.FAILED, message)
+
+    def _failAll(self, kind: str, message: str) -> None:
+        asked, self._asked = self._asked, {}
+        self._waiting.clear()
+        for one in asked.values():
+            if one.onError is not None:
+                one.onError("cancelled" if one.unwanted else kind, message, "")
+
+    def _sendLoad(self) -> None:
+        for requestId in [i for i, one in self._asked.items() if one.messageType == "load"]:
+            del self._asked[requestId]  # an older load's answer no longer counts
+        requestId = self._takeId()
+        self._asked[requestId] = _Asked("load")
+        self._send({**self._loadOptions, "type": "load", "id": requestId})
+
+    def _sendNewest(self) -> None:
+        if self._newest is None or self._inFlight is not None or not self._loaded:
+            return
+        if self._state is EngineState.CANCELLED and self._asked:
+            return  # first the cancelled ones must end
+        (requestId, placed), self._newest = self._newest, None
+        header, payload = placed.request.to_message()
+        self._asked[requestId] = _Asked("link", placed=placed)
+        self._inFlight = requestId
+        self._send({"type": "link", "id": requestId, "request": header}, payload)
+        self._enter(EngineState.LINKING)
+
+    def _send(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        if self._process is not None:
+            self._process.send(header, payload)
+
+    def _takeId(self) -> int:
+        requestId, self._nextId = self._nextId, self._nextId + 1
+        return requestId
+
+    def _enter(self, state: EngineState, message: str | None = None) -> None:
+        message = _STATE_MESSAGES[state.value] if message is None else message
+        if (state, message) == (self._state, self._message):
+            return
+        self._state, self._message = state, message
+        self.stateChanged.emit(state, message)

@@ -1,5 +1,9 @@
 """What the module needs to know of a volume node: where its voxels lie, what they hold, whether it
-has changed."""
+has changed.
+
+Everything here is read on the main thread and copies no volume: voxels are numpy views on VTK's
+memory, valid as long as the node keeps its image.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,138 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import vtk
 
-from velcro_engine.request import Foreground, IntensityWindow
+from velcro_engine.errors import GeometryError, InputError
+from velcro_engine.request import (
+    Foreground,
+    IntensityWindow,
+    foreground,
+    intensity_window,
+    strided_sample,
+)
+
+from .roi_geometry import matrixFromVtk, transformPoints, transformToWorld
+
+DICOM_MODALITIES = {"CT": "CT", "MR": "MR", "US": "US", "CR": "XR", "DX": "XR", "DR": "XR"}
+HOUNSFIELD_CODE = "[hnsf'U]"  # UCUM, as Slicer's DICOM scalar volume plugin sets it
+LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
+STATISTICS_KEPT = 8
 
 
 def volumeFingerprint(volumeNode: Any) -> str:
     """Cheap identity of a volume's voxels and place: node id, MTime of the image data, IJK-to-RAS
-    matrix, MTime of the parent transforms. Changes when any of them changes; "" for None."""
-    raise NotImplementedError
+    matrix, MTime of the parent transforms. Changes when any of them changes; "" for None.
+
+    A sequence browser that moves on gives its proxy volume another image, hence another MTime.
+    """
+    image = volumeNode.GetImageData() if volumeNode is not None else None
+    if image is None:
+        return ""
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    place = hash(tuple(np.round(matrixFromVtk(matrix), 9).ravel()))
+    parent = volumeNode.GetParentTransformNode()
+    transformTime = parent.GetTransformToWorldMTime() if parent is not None else 0
+    parentId = parent.GetID() if parent is not None else ""
+    return f"{volumeNode.GetID()}:{image.GetMTime()}:{place}:{parentId}:{transformTime}"
 
 
 def volumeModality(volumeNode: Any) -> str | None:
-    """ "CT", "MR", "XR", "US" as far as Slicer knows it from DICOM or from the voxel units, else None."""
-    raise NotImplementedError
+    """ "CT", "MR", "XR", "US" as far as Slicer knows it from DICOM or the voxel units, else None."""
+    units = volumeNode.GetVoxelValueUnits() if hasattr(volumeNode, "GetVoxelValueUnits") else None
+    if units is not None and units.GetCodeValue() == HOUNSFIELD_CODE:
+        return "CT"
+    scene = volumeNode.GetScene()
+    if scene is None:
+        return None
+    hierarchy = scene.GetSubjectHierarchyNode()
+    item = hierarchy.GetItemByDataNode(volumeNode) if hierarchy is not None else 0
+    if not item:
+        return None
+    return DICOM_MODALITIES.get(hierarchy.GetItemAttribute(item, "DICOM.Modality"))
+
+
+@dataclass(frozen=True)
+class VolumeGeometry:
+    """Where the voxels of a volume node lie.
+
+    shapeIjk: number of voxels along I, J, K. ijkToLocal: 4 x 4, index of a voxel's centre -> the
+    node's own RAS. localToWorld: 4 x 4 array, or a vtkGeneralTransform under a non-linear parent.
+    """
+
+    shapeIjk: tuple[int, int, int]
+    ijkToLocal: np.ndarray
+    localToWorld: np.ndarray | vtk.vtkGeneralTransform
+
+    @property
+    def isLinear(self) -> bool:
+        return isinstance(self.localToWorld, np.ndarray)
+
+    @property
+    def ijkToWorld(self) -> np.ndarray:
+        """4 x 4, index -> world RAS; under a non-linear transform its linear part in the middle of
+        the volume, which is good enough to choose a pixel grid but not to place a voxel."""
+        if self.isLinear:
+            return self.localToWorld @ self.ijkToLocal
+        middle = (np.array(self.shapeIjk) - 1) / 2
+        probes = middle + np.vstack([np.zeros(3), np.eye(3) * 0.5, np.eye(3) * -0.5])
+        world = self.toWorld(probes)
+        matrix = np.eye(4)
+        matrix[:3, :3] = (world[1:4] - world[4:7]).T
+        matrix[:3, 3] = world[0] - matrix[:3, :3] @ middle
+        return matrix
+
+    def toWorld(self, ijk: np.ndarray) -> np.ndarray:
+        """N x 3 voxel indices -> N x 3 world RAS, exact also under a non-linear transform."""
+        return transformPoints(self.localToWorld, transformPoints(self.ijkToLocal, ijk))
+
+    def toIjk(self, ras: np.ndarray) -> np.ndarray:
+        """N x 3 world RAS -> N x 3 continuous voxel indices, exact also when not linear."""
+        if self.isLinear:
+            return transformPoints(np.linalg.inv(self.localToWorld @ self.ijkToLocal), ras)
+        local = transformPoints(self.localToWorld.GetInverse(), ras)
+        return transformPoints(np.linalg.inv(self.ijkToLocal), local)
+
+
+def volumeGeometry(volumeNode: Any) -> VolumeGeometry:
+    """Geometry of a volume node. Raises InputError without voxels, GeometryError when singular."""
+    image = volumeNode.GetImageData() if volumeNode is not None else None
+    if volumeNode is None:
+        raise InputError("No volume is selected; choose the volume that is shown.")
+    if image is None or image.GetPointData().GetScalars() is None or min(image.GetDimensions()) < 1:
+        raise InputError("The selected volume holds no image; load it again or choose another one.")
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    geometry = VolumeGeometry(
+        tuple(image.GetDimensions()), matrixFromVtk(matrix), transformToWorld(volumeNode)
+    )
+    world = geometry.ijkToWorld
+    if not np.isfinite(world).all() or abs(np.linalg.det(world[:3, :3])) < 1e-12:
+        raise GeometryError("The volume's position is singular or not finite; check its transform.")
+    return geometry
+
+
+def volumeArray(volumeNode: Any) -> np.ndarray:
+    """View of the voxels: K x J x I, or K x J x I x C for a colour volume. Not a copy."""
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    image = volumeNode.GetImageData()
+    scalars = image.GetPointData().GetScalars()
+    shape = tuple(reversed(image.GetDimensions()))
+    if scalars.GetNumberOfComponents() > 1:
+        shape += (scalars.GetNumberOfComponents(),)
+    return vtk_to_numpy(scalars).reshape(shape)
+
+
+def luminance(values: np.ndarray, isColour: bool) -> np.ndarray:
+    """Grey values of (..., C) voxels: BT.601 of the first three channels, or the first channel when
+    there are fewer; values as they are when not colour."""
+    if not isColour:
+        return values
+    if values.shape[-1] < 3:
+        return values[..., 0]
+    return np.asarray(values[..., :3], dtype=np.float32) @ LUMINANCE
 
 
 @dataclass(frozen=True)
@@ -28,3 +151,49 @@ class VolumeStatistics:
 
     window: IntensityWindow
     foreground: Foreground | None
+    modality: str | None
+
+
+def volumeStatistics(
+    volumeNode: Any, geometry: VolumeGeometry, modality: str | None
+) -> VolumeStatistics:
+    """Window, foreground and modality by the engine's rules (`velcro_engine.volume.make_volume`).
+
+    Only a strided sample (at most 64 along each axis) of the voxels is read.
+    """
+    array = volumeArray(volumeNode)
+    isColour = array.ndim == 4
+    if isColour:
+        sample, strides = strided_sample(array[..., 0])
+        cut = tuple(slice(s // 2, None, s) for s in strides)
+        sample = luminance(array[cut], True)
+    else:
+        sample, strides = strided_sample(array)
+    window = intensity_window(sample, modality)
+    if modality is None and window.kind == "ct":
+        modality = "CT"
+    if geometry.isLinear:
+        where = foreground(sample, strides, geometry.ijkToWorld, window)
+    else:
+        where = _bentForeground(sample, strides, geometry, window)
+    return VolumeStatistics(window, where, modality)
+
+
+def _bentForeground(
+    sample: np.ndarray, strides: tuple[int, ...], geometry: VolumeGeometry, window: IntensityWindow
+) -> Foreground | None:
+    """Foreground under a non-linear transform: of the linear volume, its box carried to world.
+
+    The half extents only scale positions into the body frame, so the corners and face centres of
+    the box are enough; carrying every sample through a B-spline would block the main thread.
+    """
+    local = foreground(sample, strides, geometry.ijkToLocal, window)
+    if local is None:
+        return None
+    centre, half = np.array(local.centre), np.array(local.half_extent)
+    steps = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    world = transformPoints(geometry.localToWorld, centre + steps * half)
+    low, high = world.min(axis=0), world.max(axis=0)
+    return Foreground(
+        tuple(map(float, (low + high) / 2)), tuple(map(float, np.maximum((high - low) / 2, 1.0)))
+    )
