@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from velcro_engine.errors import InputError, KnowledgeBaseError
 from velcro_engine.knowledge_base import Entry, entry_to_dict, load_knowledge_base, text
 from velcro_engine.knowledge_base.entry import FIELDS, entry_from_dict

@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 KINDS = ("anatomy", "pathology", "device")
-MODALITIES = ("MR", "CT", "XR", "US")
+# As DICOM writes them; XR stands for CR, DX and RF alike, NM and PT are nuclear medicine and PET.
+MODALITIES = ("MR", "CT", "XR", "US", "MG", "NM", "PT")
 LATERALITIES = ("paired", "midline", "unpaired", "any")
 REGIONS = (
     "brain",

@@ -1,0 +1,192 @@
+"""Finding entries by what people type: names, synonyms, Latin, abbreviations, with typing errors.
+
+Two passes: letter trigrams pick some dozens of names and words out of any number, then those are
+compared letter by letter. Words of the definitions count when the names give nothing better.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .entry import Entry
+from .ngrams import TrigramIndex
+from .spelling import fold, similarity
+from .store import KnowledgeBase
+
+_CANDIDATES = 48
+_SHORT_WORD = 7  # shorter words share too few trigrams with their misspelling
+_NAME, _SYNONYM, _LATIN, _ABBREVIATION, _IDENTIFIER, _CODE = 1.0, 0.985, 0.975, 0.97, 0.96, 0.95
+_DEFINITION = 0.5
+_LEAST_SCORE = 0.45
+_SIDES = {"left", "right", "bilateral"}
+
+
+@dataclass(frozen=True)
+class SearchHit:
+    """An entry, how well it fits (0..1) and the name that did ("" for its definition)."""
+
+    entry: Entry
+    score: float
+    matched: str
+
+
+@dataclass(frozen=True)
+class _Term:
+    entry: int
+    shown: str
+    folded: str
+    words: tuple[str, ...]
+    weight: float
+    as_written: bool = False  # abbreviations and codes: most are one letter from another one
+
+
+class SearchIndex:
+    """Search over one knowledge base; built once, safe to ask from several threads."""
+
+    def __init__(self, kb: KnowledgeBase) -> None:
+        self.entries = kb.entries
+        self._terms = [
+            term for number, entry in enumerate(kb.entries) for term in _terms(number, entry)
+        ]
+        self._term_grams = TrigramIndex([term.folded.replace(" ", "") for term in self._terms])
+        words: dict[str, list[int]] = defaultdict(list)
+        for number, term in enumerate(self._terms):
+            for word in set(term.words):
+                words[word].append(number)
+        self._terms_of_word = dict(words)
+        self._words = list(words)
+        self._word_grams = TrigramIndex(self._words)
+        self._deletions: dict[str, list[str]] = defaultdict(list)
+        for word in self._words:
+            if len(word) <= _SHORT_WORD:
+                for shorter in _one_letter_less(word):
+                    self._deletions[shorter].append(word)
+        self._in_definition: dict[str, set[int]] = defaultdict(set)
+        for number, entry in enumerate(kb.entries):
+            for word in set(fold(entry.definition).split()):
+                self._in_definition[word].add(number)
+
+    def search(self, text: str, limit: int = 10, kinds: Iterable[str] = ()) -> list[SearchHit]:
+        """Best entries first, at most `limit`; empty when nothing resembles the text.
+
+        kinds: keep only these ("anatomy", "pathology", "device"); empty keeps all.
+        """
+        wanted = set(kinds)
+        words = fold(text[:500]).split()[:20]
+        if not words or limit < 1:
+            return []
+        best: dict[int, tuple[float, str]] = {}
+        self._match_names(words, best, 1.0)
+        without_side = [word for word in words if word not in _SIDES]
+        if without_side and without_side != words:
+            self._match_names(without_side, best, 0.98)
+        self._match_definitions(without_side or words, best)
+        hits = [
+            SearchHit(self.entries[number], round(score, 4), matched)
+            for number, (score, matched) in best.items()
+            if score >= _LEAST_SCORE and (not wanted or self.entries[number].kind in wanted)
+        ]
+        hits.sort(key=lambda hit: (-hit.score, len(hit.entry.name), hit.entry.id))
+        return hits[:limit]
+
+    def _match_names(
+        self, words: list[str], best: dict[int, tuple[float, str]], factor: float
+    ) -> None:
+        joined = "".join(words)
+        similar_words = {word: self._similar_words(word) for word in set(words)}
+        numbers = set(self._term_grams.nearest(joined, _CANDIDATES))
+        for found in similar_words.values():
+            numbers.update(self._rarest_terms(found))
+        if len(joined) <= _SHORT_WORD:
+            for word in self._similar_words(joined):
+                numbers.update(self._terms_of_word[word])
+        for number in numbers:
+            term = self._terms[number]
+            score = factor * term.weight * _term_score(words, joined, term, similar_words)
+            if score > best.get(term.entry, (0.0, ""))[0]:
+                best[term.entry] = (score, term.shown)
+
+    def _similar_words(self, word: str) -> dict[str, float]:
+        """Words of the knowledge base that may be meant, with their similarity."""
+        candidates = {self._words[i] for i in self._word_grams.nearest(word, _CANDIDATES)}
+        if len(word) <= _SHORT_WORD + 1:
+            for shorter in _one_letter_less(word):
+                candidates.update(self._deletions.get(shorter, ()))
+        found = {}
+        for other in candidates:
+            score = similarity(word, other)
+            if len(word) >= 3 and other.startswith(word):
+                score = max(score, 0.8 + 0.2 * len(word) / len(other))
+            if score >= 0.6 or (score >= 0.5 and len(word) <= 4):
+                found[other] = score
+        if word in self._terms_of_word:
+            found[word] = 1.0
+        return found
+
+    def _rarest_terms(self, found: dict[str, float]) -> set[int]:
+        """Terms holding a word that may be meant; of very common words only a part."""
+        numbers: set[int] = set()
+        for word in sorted(found, key=lambda w: (-found[w], len(self._terms_of_word[w]))):
+            numbers.update(self._terms_of_word[word][:400])
+            if len(numbers) > 1000:
+                break
+        return numbers
+
+    def _match_definitions(self, words: list[str], best: dict[int, tuple[float, str]]) -> None:
+        known = [word for word in words if len(word) >= 3 and word in self._in_definition]
+        if not known or len(known) < len(words):
+            return
+        together = set.intersection(*(self._in_definition[word] for word in known))
+        for number in together:
+            # Of two definitions with all words, the rarer words and the shorter text come first.
+            score = _DEFINITION - 0.0001 * min(len(self.entries[number].definition), 400)
+            if score > best.get(number, (0.0, ""))[0]:
+                best[number] = (score, "")
+
+
+def _terms(number: int, entry: Entry) -> Iterable[_Term]:
+    groups = (
+        ((entry.name,), _NAME, False),
+        (entry.synonyms, _SYNONYM, False),
+        (entry.latin, _LATIN, False),
+        (entry.abbreviations, _ABBREVIATION, True),
+        ((entry.id.replace("_", " "),), _IDENTIFIER, False),
+        (tuple(code.value for code in entry.codes), _CODE, True),
+    )
+    seen: set[str] = set()
+    for names, weight, as_written in groups:
+        for name in names:
+            folded = fold(name)
+            if folded and folded not in seen:
+                seen.add(folded)
+                yield _Term(number, name, folded, tuple(folded.split()), weight, as_written)
+
+
+def _one_letter_less(word: str) -> set[str]:
+    return {word} | {word[:i] + word[i + 1 :] for i in range(len(word))}
+
+
+def _term_score(
+    words: list[str], joined: str, term: _Term, similar: dict[str, dict[str, float]]
+) -> float:
+    """How well one name fits the query: as a whole, and word by word in any order."""
+    whole = similarity(joined, term.folded.replace(" ", ""))
+    if whole == 1.0:
+        return 1.0
+    if term.as_written:
+        return 0.85 * whole
+    asked = found = 0.0
+    met = dict.fromkeys(term.words, 0.0)
+    for word in words:
+        fits = similar.get(word, {})
+        score, best = max(((fits.get(own, 0.0), own) for own in term.words), default=(0.0, ""))
+        asked += len(word)
+        found += len(word) * score
+        if best:
+            met[best] = max(met[best], score)
+    covered = found / asked
+    named = sum(len(word) * score for word, score in met.items()) / sum(map(len, met))
+    by_words = 0.97 * (0.72 * covered + 0.28 * named)
+    return max(0.98 * whole, by_words)
