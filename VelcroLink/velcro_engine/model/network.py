@@ -1,0 +1,273 @@
+"""The VELCRO network in torch: backbone, segment-anything's prompt encoder and decoder, RoI head.
+
+The decoder's mask token, after it has attended to the prompt and to the whole slice, names the
+region (Carbone et al., "Visual Medical Entity Linking with VELCRO", ML4H 2025). Two things are ours:
+each image token knows where in the patient it lies (`preprocess.position_map`), and the region
+embedding also reads the image tokens under the predicted mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import timm
+import torch
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .preprocess import NO_POINT, POSITION_CHANNELS, STRIDE
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of a network; written beside its weights so that it can be rebuilt."""
+
+    backbone: str = "regnety_004"
+    size: int = 224
+    width: int = 160
+    embedding: int = 256
+    heads: int = 8
+    mlp: int = 640
+    depth: int = 2
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+class MixingBlock(nn.Module):
+    """Depthwise 7 x 7 then a two-layer pointwise net, residual (the ConvNeXt block's layout)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.spatial = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.norm = nn.BatchNorm2d(width)
+        self.expand = nn.Conv2d(width, 3 * width, 1)
+        self.reduce = nn.Conv2d(3 * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.reduce(F.gelu(self.expand(self.norm(self.spatial(x)))))
+
+
+class CompactEncoder(nn.Module):
+    """timm backbone, top-down neck at stride 8, position map mixed in.
+
+    image B x 1 x S x S, position B x 14 x S/8 x S/8 -> embedding B x C x S/8 x S/8 and two
+    fine maps for the mask, B x C/4 x S/4 x S/4 and B x C/8 x S/2 x S/2.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.backbone = timm.create_model(
+            config.backbone, pretrained=False, features_only=True, in_chans=1
+        )
+        reductions = self.backbone.feature_info.reduction()
+        channels = self.backbone.feature_info.channels()
+        self.levels = [reductions.index(r) for r in (2, 4, 8, 16, 32)]
+        c = config.width
+        self.laterals = nn.ModuleList(nn.Conv2d(channels[i], c, 1) for i in self.levels[2:])
+        self.position = nn.Sequential(
+            nn.Conv2d(POSITION_CHANNELS, c, 1), nn.GELU(), nn.Conv2d(c, c, 1)
+        )
+        self.mix = nn.Sequential(MixingBlock(c), MixingBlock(c))
+        self.norm = nn.GroupNorm(1, c)
+        self.fine4 = nn.Conv2d(channels[self.levels[1]], c // 4, 1)
+        self.fine2 = nn.Conv2d(channels[self.levels[0]], c // 8, 1)
+
+    def forward(self, image: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.backbone(image)
+        f2, f4, f8, f16, f32 = (features[i] for i in self.levels)
+        x = self.laterals[2](f32)
+        x = self.laterals[1](f16) + F.interpolate(x, scale_factor=2.0, mode="nearest")
+        x = self.laterals[0](f8) + F.interpolate(x, scale_factor=2.0, mode="nearest")
+        x = self.mix(x + self.position(position))
+        return self.norm(x), self.fine4(f4), self.fine2(f2)
+
+
+class SamEncoder(nn.Module):
+    """A SAM image encoder as backbone; the position map is added to its embedding.
+
+    image B x 1 x S x S with S = 1024. The fine maps are absent (None), as in SAM.
+    """
+
+    def __init__(self, image_encoder: nn.Module, width: int = 256) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.position = nn.Sequential(
+            nn.Conv2d(POSITION_CHANNELS, width, 1), nn.GELU(), nn.Conv2d(width, width, 1)
+        )
+        nn.init.zeros_(self.position[2].weight)  # at first the checkpoint's own embedding
+        nn.init.zeros_(self.position[2].bias)
+
+    def forward(self, image: Tensor, position: Tensor) -> tuple[Tensor, None, None]:
+        x = self.image_encoder(image.expand(-1, 3, -1, -1))
+        place = F.interpolate(self.position(position), x.shape[-2:], mode="bilinear")
+        return x + place, None, None
+
+
+class VelcroPromptEncoder(PromptEncoder):
+    """segment-anything's prompt encoder reading points and box corners as one list of points."""
+
+    def embed(self, points: Tensor, labels: Tensor) -> Tensor:
+        """points N x P x 2 in input pixels; labels N x P (0 outside, 1 inside, 2 / 3 box corners,
+        -1 nothing) -> N x P x C. The same sums as the parent's, without writing in place, so that
+        it can be exported."""
+        pe = self.pe_layer.forward_with_coords(points + 0.5, self.input_image_size)
+        out = torch.where((labels == NO_POINT)[..., None], self.not_a_point_embed.weight, pe)
+        for index, kind in enumerate(self.point_embeddings):
+            out = out + (labels == index)[..., None].to(out.dtype) * kind.weight
+        return out
+
+
+class VelcroMaskDecoder(MaskDecoder):
+    """segment-anything's mask decoder that also returns its mask token and reads fine maps."""
+
+    def decode(
+        self,
+        embedding: Tensor,
+        image_pe: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+        fine4: Tensor | None,
+        fine2: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """All N x ... (one row a prompt) -> mask logits N x h x w, IoU N, mask token N x C."""
+        n = sparse.shape[0]
+        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight], dim=0)
+        tokens = torch.cat([own.unsqueeze(0).expand(n, -1, -1), sparse], dim=1)
+        src = embedding + dense
+        _, c, h, w = src.shape
+        hs, keys = self.transformer(src, image_pe.expand(n, -1, -1, -1), tokens)
+        token = hs[:, 1]
+        grid = keys.transpose(1, 2).reshape(n, c, h, w)
+        up1, norm, act1, up2, act2 = self.output_upscaling
+        x = up1(grid)
+        if fine4 is not None:
+            x = x + fine4
+        x = up2(act1(norm(x)))
+        if fine2 is not None:
+            x = x + fine2
+        x = act2(x)
+        kernel = self.output_hypernetworks_mlps[0](token)
+        masks = torch.einsum("nc,nchw->nhw", kernel, x)
+        iou = self.iou_prediction_head(hs[:, 0])[:, 0]
+        return masks, iou, token
+
+
+class RegionHead(nn.Module):
+    """Mask token and mean image token under the mask -> region embedding and side logits."""
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(2 * width)
+        self.hidden = nn.Linear(2 * width, 2 * embedding)
+        self.embedding = nn.Linear(2 * embedding, embedding)
+        self.side = nn.Linear(2 * embedding, 3)
+
+    def forward(self, token: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = F.gelu(self.hidden(self.norm(torch.cat([token, pooled], dim=1))))
+        return F.normalize(self.embedding(hidden).float(), dim=1), self.side(hidden).float()
+
+
+@dataclass
+class Encoded:
+    """What a slice leaves behind: embedding B x C x h x w and fine maps (or None)."""
+
+    embedding: Tensor
+    fine4: Tensor | None
+    fine2: Tensor | None
+
+    def rows(self, index: Tensor) -> Encoded:
+        """One row for each prompt."""
+        return Encoded(
+            self.embedding[index],
+            None if self.fine4 is None else self.fine4[index],
+            None if self.fine2 is None else self.fine2[index],
+        )
+
+
+@dataclass
+class Decoded:
+    """masks N x h x w logits; iou N; embedding N x D unit length; side N x 3 (left, right, none)."""
+
+    masks: Tensor
+    iou: Tensor
+    embedding: Tensor
+    side: Tensor
+
+
+class VelcroNetwork(nn.Module):
+    """Encoder, prompt encoder, decoder, region head and dense head."""
+
+    def __init__(self, config: NetworkConfig, sam: nn.Module | None = None) -> None:
+        """`sam`: a model of `segment_anything.sam_model_registry`; then its encoder, and the
+        weights of its prompt encoder and decoder, are taken and `config.width` must be 256."""
+        super().__init__()
+        self.config = config
+        c, d = config.width, config.embedding
+        if sam is None:
+            self.encoder: nn.Module = CompactEncoder(config)
+            grid = config.size // STRIDE
+        else:
+            self.encoder = SamEncoder(sam.image_encoder, c)
+            grid = config.size // 16
+        self.prompt_encoder = VelcroPromptEncoder(
+            embed_dim=c,
+            image_embedding_size=(grid, grid),
+            input_image_size=(config.size, config.size),
+            mask_in_chans=16,
+        )
+        self.decoder = VelcroMaskDecoder(
+            transformer_dim=c,
+            transformer=TwoWayTransformer(
+                depth=config.depth, embedding_dim=c, mlp_dim=config.mlp, num_heads=config.heads
+            ),
+            num_multimask_outputs=0 if sam is None else 3,
+            activation=nn.ReLU if sam is None else nn.GELU,  # twice as fast on the fine maps
+            iou_head_hidden_dim=c,
+        )
+        if sam is not None:
+            self.prompt_encoder.load_state_dict(sam.prompt_encoder.state_dict())
+            self.decoder.load_state_dict(sam.mask_decoder.state_dict())
+        else:
+            # mask prompts are not used; what is not trained must not be shipped
+            self.prompt_encoder.mask_downscaling = nn.Identity()
+        self.region_head = RegionHead(c, d)
+        self.dense_head = nn.Conv2d(c, d + 3, 1)
+
+    def encode(self, image: Tensor, position: Tensor) -> Encoded:
+        return Encoded(*self.encoder(image, position))
+
+    def dense(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
+        """Every image token linked on its own: unit embeddings B x D x h x w, side B x 3 x h x w."""
+        out = self.dense_head(encoded.embedding).float()
+        d = self.config.embedding
+        return F.normalize(out[:, :d], dim=1), out[:, d:]
+
+    def image_pe(self, grid: Sequence[int]) -> Tensor:
+        return self.prompt_encoder.pe_layer((int(grid[0]), int(grid[1]))).unsqueeze(0)
+
+    def decode(self, encoded: Encoded, points: Tensor, labels: Tensor) -> Decoded:
+        """`encoded` has one row for each prompt; points N x P x 2, labels N x P."""
+        grid = encoded.embedding.shape[-2:]
+        sparse = self.prompt_encoder.embed(points, labels)
+        dense = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        masks, iou, token = self.decoder.decode(
+            encoded.embedding, self.image_pe(grid), sparse, dense, encoded.fine4, encoded.fine2
+        )
+        pooled = mean_under_mask(encoded.embedding, masks)
+        embedding, side = self.region_head(token, pooled)
+        return Decoded(masks, iou, embedding, side)
+
+
+def mean_under_mask(embedding: Tensor, masks: Tensor) -> Tensor:
+    """Mean image token under the predicted mask: N x C x h x w, N x H x W logits -> N x C.
+
+    The mask is not trained through this mean, lest it grow towards tokens that are easy to name.
+    """
+    kernel = masks.shape[-1] // embedding.shape[-1]
+    weight = F.avg_pool2d(torch.sigmoid(masks.detach().float()).unsqueeze(1), kernel)
+    weight = weight.to(embedding.dtype).flatten(1)
+    total = weight.sum(1, keepdim=True) + 1e-3
+    return torch.bmm(embedding.flatten(2), (weight / total).unsqueeze(2)).squeeze(2)

@@ -1,0 +1,1 @@
+"""Making models: data, augmentation, losses, trainer, baselines, evaluation, export. Needs torch."""

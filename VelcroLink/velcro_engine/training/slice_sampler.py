@@ -1,0 +1,464 @@
+"""One augmented training slice with prompts, drawn from a case.
+
+A slice is sampled from the volume in one go: pose (the head tilted in the scanner), oblique planes,
+scale, crop, elastic deformation and mirroring (with sides swapped) are all in one sampling grid, so
+image, labels and positions always agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..model.preprocess import GREY_MEAN, GREY_STD, Letterbox, position_map
+from ..request import Foreground
+from .appearance import Generator, degrade, draw_skull, smooth_field
+from .case_data import SIDES, Case
+
+IGNORE = -1
+MINIMUM_MASK = 10  # pixels of the half-resolution mask
+MINIMUM_MASK_MM2 = 25.0
+
+
+@dataclass
+class SlicePrompts:
+    """points P x 2 x 2, labels P x 2 (8-slot padding is added by the collator), entity P, side P,
+    masks P x S/2 x S/2 uint8, has_mask P."""
+
+    points: np.ndarray
+    labels: np.ndarray
+    entity: np.ndarray
+    side: np.ndarray
+    masks: np.ndarray
+    has_mask: np.ndarray
+
+
+@dataclass
+class TrainingSlice:
+    image: np.ndarray
+    position: np.ndarray
+    dense_entity: np.ndarray
+    dense_side: np.ndarray
+    prompts: SlicePrompts
+
+
+class SliceSampler:
+    """Draws training slices of given size; holds the volumes as torch tensors."""
+
+    def __init__(
+        self,
+        cases: list[Case],
+        entities: list[str],
+        size: int,
+        prompts_per_slice: int,
+        dataset_weights: dict[str, float] | None = None,
+    ) -> None:
+        self.cases = cases
+        self.size = size
+        self.prompts_per_slice = prompts_per_slice
+        self.index = {name: i for i, name in enumerate(entities)}
+        self.nothing = len(entities)
+        self.volumes: dict[tuple[int, int], torch.Tensor] = {}
+        self.tables: list[tuple[np.ndarray, np.ndarray]] = []
+        for case in cases:
+            entity = np.full(256, IGNORE, dtype=np.int64)
+            side = np.full(256, IGNORE, dtype=np.int64)
+            for value, label in case.labels.items():
+                if label.entity in self.index and value < 256:
+                    entity[value] = self.index[label.entity]
+                    side[value] = SIDES[label.side]
+            self.tables.append((entity, side))
+        self.weights = self._case_weights(dataset_weights or {})
+        self.rarity = self._entity_rarity()
+
+    def _case_weights(self, table: dict[str, float]) -> np.ndarray:
+        groups: dict[str, list[int]] = {}
+        for i, case in enumerate(self.cases):
+            groups.setdefault(case.dataset, []).append(i)
+        weights = np.zeros(len(self.cases))
+        for name, members in groups.items():
+            seen = {
+                e
+                for i in members
+                for (_, v) in self.cases[i].voxels
+                if (e := self.cases[i].labels[v].entity)
+            }
+            weight = table.get(name, len(seen) ** 0.6 * len(members) ** 0.3)
+            weights[members] = weight / len(members)
+        return weights / weights.sum()
+
+    def _entity_rarity(self) -> np.ndarray:
+        count = np.ones(len(self.index) + 1)
+        for i, case in enumerate(self.cases):
+            for _, value in case.voxels:
+                entity = self.tables[i][0][value]
+                if entity >= 0:
+                    count[entity] += self.weights[i] * 100
+        return 1.0 / np.sqrt(count)
+
+    def volume(self, case: int, channel: int) -> torch.Tensor:
+        key = (case, channel)
+        if key not in self.volumes:
+            array = self.cases[case].images[channel]
+            self.volumes[key] = torch.from_numpy(array.astype(np.float32) / 255.0)[None, None]
+        return self.volumes[key]
+
+    def draw(self, rng: Generator) -> TrainingSlice:
+        """One slice; draws again when the aimed structure fell out of the picture."""
+        for _ in range(20):
+            number = int(rng.choice(len(self.cases), p=self.weights))
+            case = self.cases[number]
+            if not case.voxels:
+                continue
+            made = (
+                self._from_picture(rng, number, case)
+                if case.spacing is None
+                else self._from_volume(rng, number, case)
+            )
+            if made is not None:
+                return made
+        raise RuntimeError("no training slice could be drawn from these cases")
+
+    # ---- aiming -------------------------------------------------------------------------------
+
+    def _aim(self, rng: Generator, number: int, case: Case) -> tuple[int, np.ndarray]:
+        keys = list(case.voxels)
+        rarity = np.array([self.rarity[self.tables[number][0][value]] for _, value in keys])
+        layer, value = keys[int(rng.choice(len(keys), p=rarity / rarity.sum()))]
+        voxels = case.voxels[(layer, value)]
+        return layer, voxels[int(rng.integers(len(voxels)))].astype(np.float64)
+
+    def _from_volume(self, rng: Generator, number: int, case: Case) -> TrainingSlice | None:
+        assert case.spacing is not None
+        size = self.size
+        channel = int(rng.integers(len(case.images)))
+        shape = np.asarray(case.images[0].shape[::-1])  # R, A, S
+        extent = shape * case.spacing
+        middle = (shape - 1) * case.spacing / 2
+        _, kji = self._aim(rng, number, case)
+        target = kji[::-1] * case.spacing  # mm from voxel (0, 0, 0)
+
+        thin = extent < 12  # a volume of a few slices is only looked at along them
+        choices = [a for a in range(3) if not any(thin[b] for b in range(3) if b != a)]
+        normal_axis = int(rng.choice(choices or [int(np.argmin(extent))]))
+        flat = bool(thin[normal_axis])
+        pose = _rotation(rng, 0.0 if flat else 7.0, 10.0, normal_axis)
+        tilt = _rotation(rng, 25.0, 0.0, normal_axis) if rng.random() < 0.12 and not flat else None
+        right, down, normal = _display_axes(normal_axis, rng)
+        if tilt is not None:
+            right, down, normal = tilt @ right, tilt @ down, tilt @ normal
+        mirrored = bool(rng.random() < 0.5)
+
+        skull = case.distance is not None and rng.random() < 0.55
+        # scanner frame: subject rotated about the volume's middle
+        aimed = pose @ (target - middle) + middle
+        centre = middle + normal * float(normal @ (aimed - middle))
+        low, high = self._content(case, number, channel, pose, middle, centre, right, down, skull)
+        if low is None:
+            return None
+        side_mm = float(max(high - low)) * 1.08 * rng.uniform(0.92, 1.25)
+        window = (low + high) / 2 + rng.normal(0, 0.03, 2) * side_mm
+        cropped = rng.random() < 0.2
+        if cropped:
+            factor = rng.uniform(0.45, 0.9)
+            plane_target = np.array([right @ (aimed - centre), down @ (aimed - centre)])
+            side_mm *= factor
+            window = plane_target + rng.uniform(-0.3, 0.3, 2) * side_mm
+        mm = side_mm / size
+        corner = centre + right * (window[0] - side_mm / 2 + mm / 2)
+        corner = corner + down * (window[1] - side_mm / 2 + mm / 2)
+
+        axis = np.arange(size) * mm
+        grid = corner + axis[None, :, None] * right + axis[:, None, None] * down
+        subject = (grid - middle) @ pose + middle  # rows times R = transpose of R
+        subject = subject + self._warp(rng, size, min(4.0, 0.02 * side_mm), flat)
+        image = self._interpolate(self.volume(number, channel), subject / case.spacing)
+        if skull:
+            image = draw_skull(rng, image, self._skull_distance(case, subject))
+        labels = self._nearest(case.layers[0], subject[::2, ::2] / case.spacing)
+        layers = [labels] + [
+            self._nearest(a, subject[::2, ::2] / case.spacing) for a in case.layers[1:]
+        ]
+        image = degrade(rng, image, keep_zero=case.stripped)
+
+        position = np.zeros((1, 14, size // 8, size // 8), dtype=np.float32)
+        placed = rng.random() < 0.75
+        if placed:
+            fore = _perturbed(rng, case, side_mm if cropped else None, aimed, normal_axis)
+            matrix = np.eye(4)
+            matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = right * mm, down * mm, normal
+            matrix[:3, 3] = corner + case.origin
+            position = position_map(matrix, fore, Letterbox(0, 0, 1.0, size))
+            if mirrored:  # the picture is flipped below, together with this map
+                position[:, 0] *= -1
+        made = self._assemble(rng, number, image, layers, position, mirrored, placed, mm, case)
+        if made is not None and mirrored and normal_axis != 0:
+            made = _flip_horizontally(made)
+        return made
+
+    def _from_picture(self, rng: Generator, number: int, case: Case) -> TrainingSlice | None:
+        size = self.size
+        height, width = case.images[0].shape[1:]
+        side = max(height, width) * 1.05 * rng.uniform(0.92, 1.25)
+        centre = np.array([width / 2, height / 2]) + rng.normal(0, 0.03, 2) * side
+        if rng.random() < 0.2:
+            _, kji = self._aim(rng, number, case)
+            side *= rng.uniform(0.45, 0.9)
+            centre = kji[:0:-1] + rng.uniform(-0.3, 0.3, 2) * side
+        angle = np.deg2rad(rng.normal(0, 7))
+        stretch = np.exp(rng.normal(0, 0.06))
+        axis = (np.arange(size) + 0.5) / size - 0.5
+        u, v = np.meshgrid(axis * side * stretch, axis * side / stretch)
+        x = centre[0] + u * np.cos(angle) - v * np.sin(angle)
+        y = centre[1] + u * np.sin(angle) + v * np.cos(angle)
+        warp = self._warp(rng, size, 0.012 * side, True)
+        points = np.stack([x + warp[..., 0], y + warp[..., 1], np.zeros_like(x)], -1)
+        image = self._interpolate(self.volume(number, 0), points)
+        image = degrade(rng, image, keep_zero=False)
+        layers = [self._nearest(a, points[::2, ::2]) for a in case.layers]
+        position = np.zeros((1, 14, size // 8, size // 8), dtype=np.float32)
+        return self._assemble(rng, number, image, layers, position, False, True, None, case)
+
+    # ---- sampling -----------------------------------------------------------------------------
+
+    def _content(self, case, number, channel, pose, middle, centre, right, down, skull):
+        """Extent of the picture in the plane, mm along right and down from `centre`."""
+        reach = float(np.linalg.norm(case.spacing * case.images[0].shape[::-1])) / 2 + 20
+        axis = np.linspace(-reach, reach, 72)
+        grid = centre + axis[None, :, None] * right + axis[:, None, None] * down
+        subject = (grid - middle) @ pose + middle
+        picture = self._interpolate(self.volume(number, channel), subject / case.spacing) > 0.1
+        if skull:
+            picture |= self._skull_distance(case, subject) < 16.0
+        if picture.sum() < 4:
+            return None, None
+        x, y = axis[picture.any(0)], axis[picture.any(1)]
+        step = axis[1] - axis[0]
+        return np.array([x[0] - step / 2, y[0] - step / 2]), np.array(
+            [x[-1] + step / 2, y[-1] + step / 2]
+        )
+
+    @staticmethod
+    def _interpolate(volume: torch.Tensor, ijk: np.ndarray) -> np.ndarray:
+        shape = np.asarray(volume.shape[:1:-1], dtype=np.float64)
+        scale = np.where(shape > 1, 2.0 / np.maximum(shape - 1, 1), 0.0)
+        unit = ijk * scale - np.where(shape > 1, 1.0, 0.0)
+        if (shape == 1).any():  # one slice: only the in-plane position counts
+            unit = np.where(shape == 1, 0.0, unit)
+        grid = torch.from_numpy(unit.astype(np.float32))[None, None]
+        return F.grid_sample(volume, grid, align_corners=True)[0, 0, 0].numpy()
+
+    @staticmethod
+    def _nearest(array: np.ndarray, ijk: np.ndarray) -> np.ndarray:
+        index = np.rint(ijk).astype(np.int64)
+        shape = np.asarray(array.shape[::-1])
+        if (shape == 1).any():
+            index = np.where(shape == 1, 0, index)
+        inside = ((index >= 0) & (index < shape)).all(-1)
+        index = np.clip(index, 0, shape - 1)
+        return np.where(inside, array[index[..., 2], index[..., 1], index[..., 0]], 0)
+
+    def _skull_distance(self, case: Case, subject: np.ndarray) -> np.ndarray:
+        assert case.distance is not None
+        key = (id(case), -1)
+        if key not in self.volumes:
+            self.volumes[key] = torch.from_numpy(60.0 - case.distance)[None, None]
+        ijk = (subject - case.distance_origin) / case.distance_spacing
+        return 60.0 - self._interpolate(self.volumes[key], ijk)
+
+    @staticmethod
+    def _warp(rng: Generator, size: int, amplitude: float, in_plane: bool) -> np.ndarray:
+        strength = amplitude * rng.uniform(0, 1)
+        field = [smooth_field(rng, size, 6) * strength for _ in range(3)]
+        if in_plane:
+            field[2] = np.zeros_like(field[2])
+        return np.stack(field, -1)
+
+    # ---- prompts ------------------------------------------------------------------------------
+
+    def _assemble(
+        self, rng, number, image, layers, position, mirrored, sided, mm, case
+    ) -> TrainingSlice | None:
+        entity_of, side_of = self.tables[number]
+        if mirrored:
+            side_of = np.array([1, 0, 2, IGNORE])[side_of]
+        if not sided:  # without a position nothing says which side it is
+            side_of = np.where(side_of >= 0, 2, IGNORE)
+        half = self.size // 2
+        area = MINIMUM_MASK if mm is None else max(MINIMUM_MASK, MINIMUM_MASK_MM2 / (2 * mm) ** 2)
+        found: list[tuple[int, int, np.ndarray]] = []
+        for layer in layers:
+            counts = np.bincount(layer.reshape(-1).astype(np.int64), minlength=256)
+            for value in np.flatnonzero(counts[1:] >= area) + 1:
+                if entity_of[value] >= 0:
+                    found.append((int(entity_of[value]), int(side_of[value]), layer == value))
+        if not found:
+            return None
+        rarity = np.array([self.rarity[e] for e, _, _ in found])
+        wanted = self.prompts_per_slice
+        few = len(found) < wanted
+        chosen = rng.choice(len(found), wanted, replace=few, p=rarity / rarity.sum())
+        points = np.zeros((wanted, 2, 2), dtype=np.float32)
+        labels = np.zeros((wanted, 2), dtype=np.float32)
+        entity = np.zeros(wanted, dtype=np.int64)
+        side = np.zeros(wanted, dtype=np.int64)
+        masks = np.zeros((wanted, half, half), dtype=np.uint8)
+        has_mask = np.ones(wanted, dtype=bool)
+        for row, pick in enumerate(chosen):
+            entity[row], side[row], mask = found[pick]
+            masks[row] = mask
+            points[row], labels[row] = _prompt(rng, mask)
+        if case.stripped and case.exhaustive and rng.random() < 0.35:
+            box = self._empty_box(rng, layers)
+            if box is not None:
+                row = int(rng.integers(wanted))
+                points[row], labels[row] = box, (2, 3)
+                entity[row], side[row], has_mask[row] = self.nothing, 2, False
+                masks[row] = 0
+        dense_entity, dense_side = self._dense_targets(layers, entity_of, side_of, case)
+        return TrainingSlice(
+            ((image - GREY_MEAN) / GREY_STD)[None].astype(np.float32),
+            position[0],
+            dense_entity,
+            dense_side,
+            SlicePrompts(points, labels, entity, side, masks, has_mask),
+        )
+
+    def _dense_targets(self, layers, entity_of, side_of, case):
+        entity = np.full((self.size // 8, self.size // 8), IGNORE, dtype=np.int64)
+        side = entity.copy()
+        for layer in layers:  # later layers (findings, devices) lie over earlier ones
+            cell = layer[2::4, 2::4].astype(np.int64)
+            linked = entity_of[cell]
+            use = (cell > 0) & (linked >= 0)
+            entity = np.where(use, linked, entity)
+            side = np.where(use, side_of[cell], side)
+        if case.stripped:  # labels of a stripped brain are exhaustive around it
+            cell = layers[0][2::4, 2::4]
+            far = F.max_pool2d(torch.from_numpy(layers[0] > 0).float()[None, None], 9, 1, 4)
+            outside = far[0, 0].numpy()[2::4, 2::4] == 0
+            if case.exhaustive:
+                entity = np.where((cell == 0) & outside, self.nothing, entity)
+        return entity, side
+
+    def _empty_box(self, rng: Generator, layers: list[np.ndarray]) -> np.ndarray | None:
+        half = self.size // 2
+        anything = np.zeros((half, half), dtype=bool)
+        for layer in layers:
+            anything |= layer > 0
+        if anything.mean() < 0.1:
+            return None
+        for _ in range(8):
+            w, h = rng.uniform(6, 40, 2)
+            x, y = rng.uniform(0, half - w), rng.uniform(0, half - h)
+            if anything[int(y) : int(y + h) + 1, int(x) : int(x + w) + 1].mean() < 0.02:
+                return np.array([[x, y], [x + w, y + h]], dtype=np.float32) * 2
+        return None
+
+
+def _prompt(rng: Generator, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Tight box, loose box (0-25 % outward, now and then a little inward) or interior point."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) * 2.0 - 0.5
+    draw = rng.random()
+    if draw < 0.2:
+        inside = F.avg_pool2d(torch.from_numpy(mask).float()[None, None], 5, 1, 2)[0, 0].numpy()
+        inside = np.where(mask, inside, 0)
+        ys, xs = np.nonzero(inside >= np.quantile(inside[mask], rng.uniform(0.3, 0.95)))
+        pick = int(rng.integers(len(ys)))
+        return np.array([[xs[pick] * 2.0 + 0.5, ys[pick] * 2.0 + 0.5], [0, 0]]), np.array([1, -1])
+    if draw < 0.6:
+        width, height = box[2] - box[0], box[3] - box[1]
+        out = rng.uniform(-0.04, 0.24, 4) * [width, height, width, height]
+        box = box + out * [-1, -1, 1, 1]
+    else:
+        box = box + rng.uniform(-1, 1, 4)
+    return box.reshape(2, 2), np.array([2, 3])
+
+
+def _rotation(rng: Generator, tilt: float, spin: float, axis: int) -> np.ndarray:
+    """Random rotation: `spin` degrees (one sigma) about `axis`, `tilt` about the two others."""
+    matrix = np.eye(3)
+    for a in range(3):
+        angle = np.deg2rad(np.clip(rng.normal(0, spin if a == axis else tilt), -45, 45))
+        c, s = np.cos(angle), np.sin(angle)
+        i, j = [(1, 2), (2, 0), (0, 1)][a]
+        step = np.eye(3)
+        step[i, i], step[i, j], step[j, i], step[j, j] = c, -s, s, c
+        matrix = step @ matrix
+    return matrix
+
+
+def _display_axes(axis: int, rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image right, image down and normal in RAS, radiological display. Sagittal slices are shown
+    from either side."""
+    if axis == 2:
+        return np.array([-1.0, 0, 0]), np.array([0, -1.0, 0]), np.array([0, 0, 1.0])
+    if axis == 1:
+        return np.array([-1.0, 0, 0]), np.array([0, 0, -1.0]), np.array([0, 1.0, 0])
+    sign = 1.0 if rng.random() < 0.35 else -1.0
+    return np.array([0, sign, 0]), np.array([0, 0, -1.0]), np.array([1.0, 0, 0])
+
+
+def _perturbed(
+    rng: Generator, case: Case, crop_mm: float | None, target: np.ndarray, axis: int
+) -> Foreground | None:
+    """The foreground as another scan of the same person would have it: with scalp, neck or a
+    tighter field of view."""
+    if case.fore is None or rng.random() < 0.05:
+        return None
+    centre, half = np.array(case.fore.centre), np.array(case.fore.half_extent)
+    if case.distance is not None and rng.random() < 0.5:
+        scalp = rng.uniform(3, 16)
+        centre = centre + rng.normal(0, 2, 3)
+        half = half + scalp
+        half[1] += (face := rng.uniform(0, 12))
+        centre[1] += face
+        neck = rng.uniform(0, 90) * (rng.random() < 0.8)
+        centre[2] -= neck / 2
+        half[2] += neck / 2
+    if crop_mm is not None:
+        for a in range(3):
+            if a != axis or rng.random() < 0.3:
+                low = max(centre[a] - half[a], target[a] + case.origin[a] - crop_mm / 2)
+                high = min(centre[a] + half[a], target[a] + case.origin[a] + crop_mm / 2)
+                if high - low > 4:
+                    centre[a], half[a] = (low + high) / 2, (high - low) / 2
+    elif rng.random() < 0.12:  # a slab: the volume does not reach as far along one axis
+        a = int(rng.integers(3))
+        cut = rng.uniform(0, 0.5) * half[a] * rng.choice([-1, 1])
+        centre[a] += cut / 2
+        half[a] -= abs(cut) / 2
+    centre = centre + rng.normal(0, 0.03, 3) * half
+    half = half * np.exp(rng.normal(0, 0.04, 3))
+    return Foreground(tuple(map(float, centre)), tuple(map(float, half)))
+
+
+def _flip_horizontally(made: TrainingSlice) -> TrainingSlice:
+    """A mirrored person, shown in the same convention."""
+    size = made.image.shape[-1]
+    prompts = made.prompts
+    points = prompts.points.copy()
+    points[..., 0] = size - 1 - points[..., 0]
+    corners = prompts.labels[:, 0] == 2
+    left = points[corners, 1, 0].copy()
+    points[corners, 1, 0] = points[corners, 0, 0]
+    points[corners, 0, 0] = left
+    points[prompts.labels == -1] = 0
+    return TrainingSlice(
+        np.ascontiguousarray(made.image[..., ::-1]),
+        np.ascontiguousarray(made.position[..., ::-1]),
+        np.ascontiguousarray(made.dense_entity[:, ::-1]),
+        np.ascontiguousarray(made.dense_side[:, ::-1]),
+        SlicePrompts(
+            points,
+            prompts.labels,
+            prompts.entity,
+            prompts.side,
+            np.ascontiguousarray(prompts.masks[..., ::-1]),
+            prompts.has_mask,
+        ),
+    )

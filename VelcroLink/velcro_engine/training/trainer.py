@@ -1,0 +1,311 @@
+"""The training loop: resumable to the step, logged, cancellable, on CPU or GPUs.
+
+Every batch is drawn from a seed made of (seed, step), so a resumed run sees what it would have
+seen. Checkpoints are safetensors plus a JSON file, written atomically.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset
+
+from ..errors import ModelError
+from ..model.network import NetworkConfig, VelcroNetwork
+from ..model.preprocess import MAXIMUM_POINTS, NO_POINT
+from .objectives import EntityTable, dense_loss, mask_loss
+from .slice_sampler import SliceSampler
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training run does; a JSON file under training/recipes."""
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    steps: int = 12000
+    dense_steps: int = 5000
+    batch: int = 8
+    prompts: int = 5
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.05
+    warmup: int = 200
+    ema: float = 0.998
+    seed: int = 42
+    dense_size: int = 192
+    dataset_weights: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Recipe:
+        """Read a recipe. Raises ModelError when a key is unknown or the file is not JSON."""
+        try:
+            raw = json.loads(Path(path).read_text(encoding="utf-8"))
+            network = NetworkConfig(**raw.pop("network", {}))
+            return cls(network=network, **raw)
+        except (OSError, ValueError, TypeError) as error:
+            raise ModelError(f"Cannot read the training recipe {path}.", repr(error)) from error
+
+
+def collate(samples: list) -> Batch:
+    """Slices of one batch as tensors; prompts of all slices in one list with their slice's row."""
+    prompts = [s.prompts for s in samples]
+    points = np.concatenate([p.points for p in prompts])
+    labels = np.concatenate([p.labels for p in prompts])
+    padded = np.zeros((len(points), MAXIMUM_POINTS, 2), dtype=np.float32)
+    kinds = np.full((len(points), MAXIMUM_POINTS), NO_POINT, dtype=np.float32)
+    padded[:, :2], kinds[:, :2] = points, labels
+    rows = np.repeat(np.arange(len(samples)), [len(p.entity) for p in prompts])
+    arrays = {
+        "image": np.stack([s.image for s in samples]),
+        "position": np.stack([s.position for s in samples]).astype(np.float32),
+        "dense_entity": np.stack([s.dense_entity for s in samples]),
+        "dense_side": np.stack([s.dense_side for s in samples]),
+        "points": padded,
+        "labels": kinds,
+        "row": rows,
+        "entity": np.concatenate([p.entity for p in prompts]),
+        "side": np.concatenate([p.side for p in prompts]),
+        "masks": np.concatenate([p.masks for p in prompts]),
+        "has_mask": np.concatenate([p.has_mask for p in prompts]),
+    }
+    return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
+
+
+class StepBatches(IterableDataset):
+    """Batches of steps first, first + 1, ...; with several workers each takes every n-th step."""
+
+    def __init__(
+        self, sampler: SliceSampler, recipe: Recipe, first: int, rank: int = 0, until: int = 0
+    ) -> None:
+        self.sampler = sampler
+        self.recipe = recipe
+        self.first = first
+        self.rank = rank
+        self.until = until or recipe.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = torch.utils.data.get_worker_info()
+        offset, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        torch.set_num_threads(1)
+        for step in range(self.first + offset, self.until, stride):
+            rng = np.random.default_rng([self.recipe.seed, step, self.rank])
+            dense = step < self.recipe.dense_steps
+            self.sampler.size = self.recipe.dense_size if dense else self.recipe.network.size
+            self.sampler.prompts_per_slice = 1 if dense else self.recipe.prompts
+            yield collate([self.sampler.draw(rng) for _ in range(self.recipe.batch)])
+
+
+@dataclass
+class TrainingState:
+    """Everything a resumed run needs."""
+
+    network: VelcroNetwork
+    table: EntityTable
+    average: VelcroNetwork
+    average_table: EntityTable
+    optimizer: torch.optim.Optimizer
+    frequency: Tensor
+    entities: list[str]
+    step: int = 0
+
+
+def new_state(recipe: Recipe, entities: list[str], device: str = "cpu") -> TrainingState:
+    """Fresh network, averaged copy and optimiser."""
+    torch.manual_seed(recipe.seed)
+    network = VelcroNetwork(recipe.network).to(device)
+    network.encoder.to(memory_format=torch.channels_last)
+    table = EntityTable(len(entities), recipe.network.embedding).to(device)
+    average = VelcroNetwork(recipe.network).to(device).eval()
+    average_table = EntityTable(len(entities), recipe.network.embedding).to(device)
+    average.load_state_dict(network.state_dict())
+    average_table.load_state_dict(table.state_dict())
+    decay = [p for p in network.parameters() if p.ndim > 1]
+    plain = [p for p in network.parameters() if p.ndim <= 1] + list(table.parameters())
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": decay, "weight_decay": recipe.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ],
+        lr=recipe.learning_rate,
+        betas=(0.9, 0.98),
+    )
+    frequency = torch.full((len(entities) + 1,), 1.0 / (len(entities) + 1), device=device)
+    return TrainingState(network, table, average, average_table, optimizer, frequency, entities)
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, cosine to 2 %."""
+    if step < recipe.warmup:
+        return recipe.learning_rate * (step + 1) / recipe.warmup
+    part = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, part))))
+
+
+def train_step(state: TrainingState, recipe: Recipe, batch: Batch, device: str) -> dict[str, float]:
+    """One step on one batch; returns the figures of the log line."""
+    batch = {k: v.to(device) for k, v in batch.items()}
+    joint = state.step >= recipe.dense_steps
+    kind = device.split(":")[0]
+    network, table = state.network.train(), state.table
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, state.step)
+    figures: dict[str, float] = {}
+    with torch.autocast(kind, dtype=torch.bfloat16):
+        encoded = network.encode(batch["image"], batch["position"])
+        embedding, side = network.dense(encoded)
+        decoded = None
+        if joint:
+            decoded = network.decode(encoded.rows(batch["row"]), batch["points"], batch["labels"])
+    seen = batch["dense_entity"][batch["dense_entity"] >= 0]
+    if len(seen):
+        now = torch.bincount(seen, minlength=len(state.frequency)).float() / len(seen)
+        state.frequency.mul_(0.995).add_(now, alpha=0.005)
+    weight = (state.frequency + 1e-4).rsqrt()
+    weight = weight / (weight * state.frequency).sum()
+    if len(seen):
+        entity_loss, side_loss, accuracy = dense_loss(
+            embedding, side, batch["dense_entity"], batch["dense_side"], table, weight
+        )
+        loss = (0.5 if joint else 1.0) * (entity_loss + 0.5 * side_loss)
+        figures |= {"dense": float(entity_loss.detach()), "dense_top1": float(accuracy)}
+    else:
+        loss = embedding.sum() * 0.0
+    if decoded is not None:
+        logits = table.logits(decoded.embedding)
+        region_loss = F.cross_entropy(logits, batch["entity"], label_smoothing=0.05)
+        region_side = F.cross_entropy(decoded.side, batch["side"])
+        segmentation, iou = mask_loss(decoded.masks, batch["masks"], batch["has_mask"].float())
+        use = batch["has_mask"].float()
+        quality = (((decoded.iou.float() - iou) ** 2) * use).sum() / use.sum().clamp(min=1)
+        loss = loss + region_loss + 0.5 * region_side + segmentation + 0.2 * quality
+        figures |= {
+            "roi": float(region_loss.detach()),
+            "roi_top1": float((logits.argmax(1) == batch["entity"]).float().mean()),
+            "side": float((decoded.side.argmax(1) == batch["side"]).float().mean()),
+            "mask": float(segmentation.detach()),
+            "iou": float((iou * use).sum() / use.sum().clamp(min=1)),
+        }
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters = list(network.parameters()) + list(table.parameters())
+    nn.utils.clip_grad_norm_(parameters, 2.0)
+    state.optimizer.step()
+    state.step += 1
+    _average(state, recipe)
+    return figures
+
+
+@torch.no_grad()
+def _average(state: TrainingState, recipe: Recipe) -> None:
+    decay = min(recipe.ema, (1 + state.step) / (10 + state.step))
+    for mine, theirs in ((state.average, state.network), (state.average_table, state.table)):
+        source = theirs.state_dict()
+        for name, value in mine.state_dict().items():
+            if value.dtype.is_floating_point:
+                value.lerp_(source[name], 1 - decay)
+            else:
+                value.copy_(source[name])
+
+
+def save_checkpoint(state: TrainingState, recipe: Recipe, folder: Path) -> None:
+    """Write everything to `folder` atomically (tensors.safetensors, state.json)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {"frequency": state.frequency}
+    for prefix, module in (
+        ("network", state.network),
+        ("table", state.table),
+        ("average", state.average),
+        ("average_table", state.average_table),
+    ):
+        tensors |= {f"{prefix}.{k}": v.contiguous() for k, v in module.state_dict().items()}
+    for index, values in state.optimizer.state_dict()["state"].items():
+        tensors |= {
+            f"optimizer.{index}.{k}": torch.as_tensor(v).contiguous() for k, v in values.items()
+        }
+    target = folder / "tensors.safetensors"
+    save_file({k: v.clone() for k, v in tensors.items()}, f"{target}.new")
+    recipe_dict = asdict(recipe)
+    text = json.dumps({"step": state.step, "entities": state.entities, "recipe": recipe_dict})
+    (folder / "state.json.new").write_text(text, encoding="utf-8")
+    os.replace(f"{target}.new", target)
+    os.replace(folder / "state.json.new", folder / "state.json")
+
+
+def load_checkpoint(folder: Path, device: str = "cpu") -> tuple[TrainingState, Recipe]:
+    """Read what `save_checkpoint` wrote. Raises ModelError when it is missing or damaged."""
+    try:
+        raw = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        network = NetworkConfig(**raw["recipe"].pop("network"))
+        recipe = Recipe(network=network, **raw["recipe"])
+        tensors = load_file(str(folder / "tensors.safetensors"), device=device)
+        state = new_state(recipe, raw["entities"], device)
+        for prefix in ("network", "table", "average", "average_table"):
+            part = {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
+            getattr(state, prefix).load_state_dict(part)
+        optimizer = state.optimizer.state_dict()
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".", 2)
+                optimizer["state"].setdefault(int(index), {})[name] = value
+        state.optimizer.load_state_dict(optimizer)
+        state.frequency.copy_(tensors["frequency"])
+        state.step = int(raw["step"])
+        return state, recipe
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise ModelError(f"Cannot resume from {folder}.", repr(error)) from error
+
+
+def train(
+    state: TrainingState,
+    recipe: Recipe,
+    sampler: SliceSampler,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    workers: int = 1,
+    save_seconds: float = 240.0,
+    log: Callable[[str], None] = print,
+    stop: Callable[[], bool] = lambda: False,
+) -> TrainingState:
+    """Run to `recipe.steps`, writing checkpoints and one log line every 50 steps."""
+    started = last_saved = time.time()
+    figures: dict[str, list[float]] = {}
+    # the dense phase and the joint phase have other picture sizes: one loader each
+    bounds = [b for b in (recipe.dense_steps, recipe.steps) if b > state.step]
+    for until in bounds:
+        batches = StepBatches(sampler, recipe, state.step, until=until)
+        loader = DataLoader(
+            batches, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None
+        )
+        for batch in loader:
+            for name, value in train_step(state, recipe, batch, device).items():
+                figures.setdefault(name, []).append(value)
+            if state.step % 50 == 0 or state.step == recipe.steps:
+                spent = time.time() - started
+                done = sum(len(v) for v in figures.values()) / max(1, len(figures))
+                means = " ".join(f"{k} {np.mean(v):.3f}" for k, v in figures.items())
+                rate = spent / max(1.0, done)
+                left = (recipe.steps - state.step) * rate / 60
+                log(f"step {state.step}/{recipe.steps} {rate:.2f} s/step, {left:.0f} min left: {means}")
+                figures, started = {}, time.time()
+            if time.time() - last_saved > save_seconds or stop():
+                save_checkpoint(state, recipe, folder)
+                last_saved = time.time()
+                if stop():
+                    return state
+    with contextlib.suppress(OSError):
+        save_checkpoint(state, recipe, folder)
+    return state
