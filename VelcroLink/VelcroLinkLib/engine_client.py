@@ -186,8 +186,12 @@ class EngineClient:
                 # Its slice is no longer looked at: let the worker stop encoding it if it can.
                 running.unwanted = True
                 self._send({"type": "cancel", "id": self._takeId(), "cancel_id": self._inFlight})
-        if self._process is None:
+        if self._process is None and self._state is not EngineState.FAILED:
             self.start()
+        if self._state is EngineState.FAILED:
+            # Not started anew for every movement of the mouse: the user decides. The newest region
+            # is kept and linked as soon as the engine runs again.
+            self.linkFailed.emit("error", self._message, "")
         self._sendNewest()
         return requestId
 
@@ -206,9 +210,9 @@ class EngineClient:
         """
         requestId = self._takeId()
         header = {**dict(fields or {}), "type": messageType, "id": requestId}
-        if self._process is None:
+        if self._process is None and self._state is not EngineState.FAILED:
             self.start()
-        if self._process is None:
+        if self._process is None or self._state is EngineState.FAILED:
             if onError is not None:
                 onError("error", self._message, "")
             return requestId
@@ -365,9 +369,6 @@ class EngineClient:
             self._mayRestart = wasCancelled
             self._startAnew()
             return
-        self._log.append(f"VelcroLink: worker ended, {event.detail}")
-        if self._log and "No module named" in self.log:
-            event = WorkerEvent("ended", message="The engine is incomplete; install it again.")
         self._fail(f"{event.message} Press Restart to try again.", event.detail, True)
 
     def _onDeadline(self) -> None:

@@ -1,39 +1,266 @@
-"""LinkResult -> segments: one segmentation node for each volume, preview and accepted segments."""
+"""LinkResult -> segments: one segmentation node for each volume, preview and accepted segments.
+
+Several segments may share one labelmap in Slicer; a raw write would erase the neighbours. All
+writing goes through SetBinaryLabelmapToSegment, which moves a segment into its own layer as soon as
+it overlaps another one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from velcro_engine.request import SliceRequest
+import numpy as np
+import slicer
+import vtk
+
+from velcro_engine.errors import GeometryError, InputError
 from velcro_engine.result import LinkResult
 
+from .mask_voxels import VoxelMask, maskToVoxels
+from .results_table import addResult, resultsTable
+from .roi_geometry import matrixToVtk
+from .slice_request import PlacedRequest
+from .terminology import entryColour, segmentName, terminologyTag
+from .volume_geometry import volumeFingerprint, volumeGeometry
+
 PREVIEW_SEGMENT_ID = "VelcroLinkPreview"
+PREVIEW_COLOUR = (1.0, 0.8, 0.1)
+FILL_OPACITY = 0.3
+ATTRIBUTE = "VelcroLink.segmentation"
 
 
 def segmentationForVolume(volumeNode: Any, create: bool = True) -> Any | None:
-    """The segmentation node VelcroLink keeps for this volume (found by reference, made on demand)."""
-    raise NotImplementedError
+    """The segmentation node VelcroLink keeps for this volume (found by reference, made on demand).
+
+    It has the volume's reference geometry and parent transform and lies in its study.
+    """
+    scene = volumeNode.GetScene()
+    node = _findSegmentation(scene, volumeNode)
+    if node is None and not create:
+        return None
+    if node is None:
+        name = scene.GenerateUniqueName(f"{volumeNode.GetName()} VelcroLink")
+        node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+        node.SetAttribute(ATTRIBUTE, "1")
+        node.CreateDefaultDisplayNodes()
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+        node.SetUndoEnabled(True)
+        display = node.GetDisplayNode()
+        display.SetVisibility2DFill(True)
+        display.SetVisibility2DOutline(True)
+        _putIntoStudy(node, volumeNode)
+    if node.GetTransformNodeID() != volumeNode.GetTransformNodeID():
+        node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    return node
 
 
-def showPreview(volumeNode: Any, request: SliceRequest, result: LinkResult) -> str:
+def _findSegmentation(scene: Any, volumeNode: Any) -> Any | None:
+    for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")):
+        node = scene.GetNthNodeByClass(n, "vtkMRMLSegmentationNode")
+        role = node.GetReferenceImageGeometryReferenceRole()
+        if node.GetAttribute(ATTRIBUTE) and node.GetNodeReference(role) is volumeNode:
+            return node
+    return None
+
+
+def _putIntoStudy(node: Any, volumeNode: Any) -> None:
+    """Same parent as the volume in the subject hierarchy (its study when it came from DICOM)."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volumeNode.GetScene())
+    volumeItem = hierarchy.GetItemByDataNode(volumeNode) if hierarchy is not None else 0
+    if not volumeItem:
+        return
+    parent = hierarchy.GetItemParent(volumeItem)
+    item = hierarchy.GetItemByDataNode(node)
+    if item:
+        hierarchy.SetItemParent(item, parent)
+    else:
+        hierarchy.CreateItem(parent, node)
+
+
+def showPreview(volumeNode: Any, placed: PlacedRequest, result: LinkResult) -> str:
     """Write the mask into the preview segment (replaced, not added to) and show it with outline
-    and fill. Returns the segment id. Other segments are not touched."""
-    raise NotImplementedError
+    and fill. Returns the segment id, "" when the mask covers no voxel. Other segments are not
+    touched."""
+    voxels = _voxels(volumeNode, placed, result)
+    if voxels.isEmpty:
+        clearPreview(volumeNode)
+        return ""
+    node = segmentationForVolume(volumeNode)
+    segmentation = node.GetSegmentation()
+    with _oneChange(node):
+        if segmentation.GetSegment(PREVIEW_SEGMENT_ID) is None:
+            _addSegment(node, PREVIEW_SEGMENT_ID, "VelcroLink preview", PREVIEW_COLOUR)
+        _write(node, PREVIEW_SEGMENT_ID, voxels, volumeNode)
+    return PREVIEW_SEGMENT_ID
 
 
 def clearPreview(volumeNode: Any) -> None:
     """Remove the preview segment, if there is one."""
-    raise NotImplementedError
+    node = None
+    if volumeNode is not None and volumeNode.GetScene() is not None:
+        node = segmentationForVolume(volumeNode, create=False)
+    if node is not None and node.GetSegmentation().GetSegment(PREVIEW_SEGMENT_ID) is not None:
+        node.GetSegmentation().RemoveSegment(PREVIEW_SEGMENT_ID)
 
 
-def acceptPreview(
+def acceptLink(
     volumeNode: Any,
-    entry: dict[str, Any],
+    entry: Mapping[str, Any],
     side: str | None,
-    request: SliceRequest,
+    placed: PlacedRequest,
     result: LinkResult,
+    terminologiesLogic: Any | None = None,
+    status: int | None = None,
 ) -> str:
-    """Turn the mask into a named segment with terminology, colour and status, in the volume's
-    study, as one undo step. entry: the whole KB entry (answer of the worker to "entry").
-    Returns the new segment's id."""
-    raise NotImplementedError
+    """Turn the mask into a named segment with terminology, colour and status, add a row to the
+    results table and remove the preview, as one undo step. Returns the new segment's id.
+
+    entry: the whole knowledge-base entry. It need not be the best one: an entry the user chose
+    instead is noted as "corrected". status: a vtkSlicerSegmentationsModuleLogic.SegmentStatus,
+    InProgress unless given (one slice of a structure is rarely all of it).
+
+    Raises InputError when the volume has changed since the link, GeometryError for an empty mask.
+    """
+    if volumeFingerprint(volumeNode) != placed.fingerprint:
+        raise InputError("The volume has changed since it was linked; link the region again.")
+    voxels = _voxels(volumeNode, placed, result)
+    if voxels.isEmpty:
+        raise GeometryError("The mask covers no voxel of the volume; enlarge the region.")
+    node = segmentationForVolume(volumeNode)
+    segmentation = node.GetSegmentation()
+    _saveForUndo(volumeNode.GetScene(), node)
+    with _oneChange(node):
+        clearPreview(volumeNode)
+        name = _uniqueName(segmentation, segmentName(entry, side))
+        segmentId = segmentation.GenerateUniqueSegmentID(f"{entry['id']}_{side or 'x'}")
+        _addSegment(node, segmentId, name, entryColour(entry, terminologiesLogic))
+        _write(node, segmentId, voxels, volumeNode)
+        segment = segmentation.GetSegment(segmentId)
+        segment.SetTerminology(terminologyTag(entry, side, terminologiesLogic))
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        logic.SetSegmentStatus(segment, logic.InProgress if status is None else status)
+        segment.SetTag("VelcroLink.entry", str(entry["id"]))
+        segment.SetTag("VelcroLink.model", result.model)
+        segment.SetTag("VelcroLink.knowledgeBase", result.knowledge_base)
+    addResult(volumeNode.GetScene(), _row(volumeNode, segmentId, name, entry, side, placed, result))
+    return segmentId
+
+
+def undoAccept(scene: Any) -> bool:
+    """Take the last accept back; False when there is nothing to undo."""
+    if scene.GetNumberOfUndoLevels() == 0:
+        return False
+    scene.Undo()
+    return True
+
+
+def _saveForUndo(scene: Any, node: Any) -> None:
+    """Segmentation and table as one undo step. Slicer switches scene undo off by default, and off
+    means that nothing is kept; it is on only while this state is saved, so that other modules'
+    undo behaves as the user has set it."""
+    nodes = vtk.vtkCollection()
+    for one in (node, resultsTable(scene)):
+        one.SetUndoEnabled(True)
+        nodes.AddItem(one)
+    wasOn = scene.GetUndoFlag()
+    scene.SetUndoFlag(True)
+    try:
+        scene.SaveStateForUndo(nodes)
+    finally:
+        scene.SetUndoFlag(wasOn)
+
+
+def _voxels(volumeNode: Any, placed: PlacedRequest, result: LinkResult) -> VoxelMask:
+    return maskToVoxels(result.mask, placed.grid, volumeGeometry(volumeNode))
+
+
+def _addSegment(node: Any, segmentId: str, name: str, colour: tuple[float, float, float]) -> None:
+    segmentation = node.GetSegmentation()
+    segmentation.AddEmptySegment(segmentId, name, colour)
+    display = node.GetDisplayNode()
+    if display is not None:
+        display.SetSegmentOpacity2DFill(segmentId, FILL_OPACITY)
+        display.SetSegmentVisibility2DFill(segmentId, True)
+        display.SetSegmentVisibility2DOutline(segmentId, True)
+
+
+def _write(node: Any, segmentId: str, voxels: VoxelMask, volumeNode: Any) -> None:
+    labelmap = _labelmap(voxels, volumeNode)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    if not logic.SetBinaryLabelmapToSegment(labelmap, node, segmentId, logic.MODE_REPLACE):
+        raise InputError(
+            "The mask could not be written into the segmentation; show its binary labelmap first.",
+            f"segment {segmentId} of {node.GetID()}",
+        )
+
+
+def _labelmap(voxels: VoxelMask, volumeNode: Any) -> Any:
+    from vtk.util.numpy_support import numpy_to_vtk
+
+    image = slicer.vtkOrientedImageData()
+    image.SetExtent(*voxels.extent)
+    scalars = numpy_to_vtk(
+        np.ascontiguousarray(voxels.array, dtype=np.uint8).ravel(),
+        deep=True,
+        array_type=vtk.VTK_UNSIGNED_CHAR,
+    )
+    image.GetPointData().SetScalars(scalars)
+    # The segmentation node is under the volume's parent transform, so the volume's own matrix.
+    image.SetImageToWorldMatrix(matrixToVtk(volumeGeometry(volumeNode).ijkToLocal))
+    return image
+
+
+def _uniqueName(segmentation: Any, name: str) -> str:
+    names = {
+        segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())
+    }
+    number, unique = 1, name
+    while unique in names:
+        number += 1
+        unique = f"{name} ({number})"
+    return unique
+
+
+def _row(
+    volumeNode: Any,
+    segmentId: str,
+    name: str,
+    entry: Mapping[str, Any],
+    side: str | None,
+    placed: PlacedRequest,
+    result: LinkResult,
+) -> dict[str, Any]:
+    best = result.entries[0] if result.entries else None
+    chosen = next((e for e in result.entries if e.id == entry["id"]), None)
+    isBest = best is not None and best.id == entry["id"] and best.side == side
+    ys, xs = np.nonzero(result.mask)
+    pixel = [xs.mean(), ys.mean(), 0.0]
+    centre = placed.grid.pixelToRas[:3, :3] @ pixel + placed.grid.pixelToRas[:3, 3]
+    return {
+        "volume": volumeNode.GetName(),
+        "segment": name,
+        "segment_id": segmentId,
+        "entry_id": entry["id"],
+        "name": entry["name"],
+        "side": side,
+        "confidence": chosen.confidence if chosen is not None else 0.0,
+        "plane": placed.grid.plane,
+        "centre_r": centre[0],
+        "centre_a": centre[1],
+        "centre_s": centre[2],
+        "attributes": result.attributes,
+        "status": "accepted" if isBest else "corrected",
+        "linked_as": best.id if best is not None else "",
+    }
+
+
+@contextmanager
+def _oneChange(node: Any):
+    """One Modified event for several changes, also when one of them fails."""
+    wasModifying = node.StartModify()
+    try:
+        yield
+    finally:
+        node.EndModify(wasModifying)

@@ -121,7 +121,7 @@ def _parallelLayer(
 ) -> tuple[str, int] | None:
     """(plane name, layer index) when the plane runs along a voxel layer, else None."""
     matrix = geometry.ijkToWorld
-    directions, spacing = _directions(geometry)
+    directions, _ = _directions(geometry)
     shape = np.array(geometry.shapeIjk)
     axes = _anatomicalAxes(directions)
     for name, (normalWorld, _, _) in DISPLAY.items():
@@ -187,7 +187,8 @@ def _pictureGrid(geometry: VolumeGeometry) -> SliceGrid:
 def canonicalDirections(normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(to the image's right, up) of radiological display on a plane with this unit normal: the
     display of the nearest anatomical plane, its up direction laid into the plane."""
-    nearest = int(np.argmax(np.abs(normal) + [0.0, 1e-9, 2e-9]))  # ties: axial, then coronal
+    preference = np.array([0.0, 1e-9, 2e-9])  # of two equally near planes axial, then coronal
+    nearest = int(np.argmax(np.abs(normal) + preference))
     _, (xWorld, xSign), (upWorld, upSign) = next(d for d in DISPLAY.values() if d[0] == nearest)
     up = np.eye(3)[upWorld] * upSign
     up = _unit(up - normal * (normal @ up))

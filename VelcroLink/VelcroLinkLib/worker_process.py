@@ -7,6 +7,7 @@ nor Qt; everything they learn goes into one queue.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -144,10 +145,8 @@ class WorkerProcess:
 
     def _reap(self, process: subprocess.Popen[bytes]) -> int | None:
         """Wait for the end of a process whose stdout is closed, and clear its tree away."""
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.2)
-        except subprocess.TimeoutExpired:
-            pass
         _killTree(process)
         try:
             return process.wait(timeout=5.0)
@@ -164,10 +163,8 @@ class WorkerProcess:
         except (OSError, ValueError):
             pass  # the reader notices the end of the process and reports it
         finally:
-            try:
+            with contextlib.suppress(OSError):
                 process.stdin.close()
-            except OSError:
-                pass
 
     def _readErrors(self, process: subprocess.Popen[bytes]) -> None:
         for line in process.stderr:
@@ -199,10 +196,8 @@ def _killTree(process: subprocess.Popen[bytes]) -> None:
             # taskkill takes up to half a second, hence not on the caller's thread.
             threading.Thread(target=_taskkill, args=(process.pid,), daemon=True).start()
         return
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def _taskkill(pid: int) -> None:

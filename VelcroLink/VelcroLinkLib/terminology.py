@@ -1,0 +1,153 @@
+"""Knowledge-base entry + side -> Slicer terminology entry, segment name and colour.
+
+A terminology tag is seven parts joined by "~": name of the type list, category, type, type
+modifier, name of the region list, region, region modifier; each coded part is scheme^value^meaning.
+The side is a modifier, never another concept: of the type for anatomy, of the region for findings
+and devices (a mass has no left and right kind, its place has). Entries without a SNOMED CT code go
+under the private scheme 99VELCROLINK with their id. The fixed codes are data: terminology.json.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+_CODES_FILE = Path(__file__).resolve().parent.parent / "Resources" / "terminology.json"
+_GOLDEN_RATIO = 0.618033988749895
+
+
+@dataclass(frozen=True)
+class Code:
+    """One coded concept; the empty code leaves its place in the tag empty."""
+
+    scheme: str = ""
+    value: str = ""
+    meaning: str = ""
+
+    def __str__(self) -> str:
+        # "~" and "^" are the separators; Slicer has no way to quote them.
+        return "^".join(
+            str(part).replace("~", " ").replace("^", " ")
+            for part in (self.scheme, self.value, self.meaning)
+        )
+
+
+@dataclass(frozen=True)
+class TypeInSlicer:
+    """Where Slicer's loaded type lists hold a concept, and how it is coloured there (RGB 0..1)."""
+
+    context: str
+    category: Code
+    type: Code
+    colour: tuple[float, float, float] | None
+
+
+@lru_cache(maxsize=1)
+def _codes() -> dict[str, Any]:
+    return json.loads(_CODES_FILE.read_text(encoding="utf-8"))
+
+
+def typeCode(entry: Mapping[str, Any]) -> Code:
+    """The entry's SNOMED CT code, or its id under 99VELCROLINK."""
+    for code in entry.get("codes") or ():
+        if code.get("scheme") == "SCT" and code.get("value"):
+            return Code("SCT", str(code["value"]), str(code.get("meaning") or entry["name"]))
+    return Code(_codes()["own_scheme"], str(entry["id"]), str(entry["name"]))
+
+
+def terminologyTag(
+    entry: Mapping[str, Any], side: str | None, terminologiesLogic: Any | None = None
+) -> str:
+    """Serialised terminology entry of a segment.
+
+    entry: a knowledge-base entry (id, name, kind, region, codes). side: "left", "right" or None.
+    terminologiesLogic: Slicer's Terminologies logic; when its lists hold the type, its list name,
+    category and wording are used, so that the segment can be edited in Slicer's own selector.
+    """
+    codes = _codes()
+    kind = entry.get("kind", "anatomy")
+    code = typeCode(entry)
+    known = findTypeInSlicer(code, terminologiesLogic)
+    if known is not None:
+        context, category, code = known.context, known.category, known.type
+    else:
+        own = code.scheme == codes["own_scheme"]
+        context = codes["own_type_context"] if own else codes["type_context"]
+        category = Code(**codes["categories"].get(kind, codes["categories"]["anatomy"]))
+    region = Code(**codes["regions"].get(str(entry.get("region")), {}))
+    laterality = Code(**codes["laterality"].get(str(side), {}))
+    ofType, ofRegion = (laterality, Code()) if kind == "anatomy" else (Code(), laterality)
+    regionContext = codes["region_context"] if region.value else ""
+    parts = (context, category, code, ofType, regionContext, region, ofRegion)
+    return "~".join(str(part) for part in parts)
+
+
+def findTypeInSlicer(code: Code, terminologiesLogic: Any | None) -> TypeInSlicer | None:
+    """Looks a type up in the lists that Slicer has loaded; None without logic or when not found."""
+    if terminologiesLogic is None:
+        return None
+    import slicer
+    import vtk
+
+    names = vtk.vtkStringArray()
+    terminologiesLogic.GetLoadedTerminologyNames(names)
+    category, found = slicer.vtkSlicerTerminologyCategory(), slicer.vtkSlicerTerminologyType()
+    for n in range(names.GetNumberOfValues()):
+        context = names.GetValue(n)
+        for i in range(terminologiesLogic.GetNumberOfCategoriesInTerminology(context)):
+            terminologiesLogic.GetNthCategoryInTerminology(context, i, category)
+            count = terminologiesLogic.GetNumberOfTypesInTerminologyCategory(context, category)
+            for j in range(count):
+                terminologiesLogic.GetNthTypeInTerminologyCategory(context, category, j, found)
+                if (found.GetCodingSchemeDesignator(), found.GetCodeValue()) != (
+                    code.scheme,
+                    code.value,
+                ):
+                    continue
+                return TypeInSlicer(
+                    context,
+                    _codeOf(category),
+                    _codeOf(found),
+                    _colourOf(found.GetRecommendedDisplayRGBValue()),
+                )
+    return None
+
+
+def _codeOf(concept: Any) -> Code:
+    return Code(
+        concept.GetCodingSchemeDesignator(), concept.GetCodeValue(), concept.GetCodeMeaning()
+    )
+
+
+def _colourOf(rgb: tuple[int, int, int]) -> tuple[float, float, float] | None:
+    # 127, 127, 127 is what Slicer gives a type whose list states no colour.
+    if tuple(rgb) == (127, 127, 127):
+        return None
+    return rgb[0] / 255, rgb[1] / 255, rgb[2] / 255
+
+
+def entryColour(
+    entry: Mapping[str, Any], terminologiesLogic: Any | None = None
+) -> tuple[float, float, float]:
+    """RGB (0..1) of Slicer's terminology; else one made from the id, always the same, bright enough
+    for a grey image and far from its neighbours' hues."""
+    known = findTypeInSlicer(typeCode(entry), terminologiesLogic)
+    if known is not None and known.colour is not None:
+        return known.colour
+    hue = (zlib.crc32(str(entry["id"]).encode("utf-8")) * _GOLDEN_RATIO) % 1.0
+    return colorsys.hsv_to_rgb(hue, 0.65, 0.95)
+
+
+def segmentName(entry: Mapping[str, Any], side: str | None) -> str:
+    """ "Left hippocampus"; the name alone when there is no side."""
+    name = str(entry["name"])
+    if side not in ("left", "right"):
+        return name
+    isAbbreviation = len(name) > 1 and name[1].isupper()
+    return f"{side.capitalize()} {name if isAbbreviation else name[0].lower() + name[1:]}"
