@@ -1,0 +1,46 @@
+"""The real worker process with the stand-in model, plus messages that misbehave on purpose."""
+
+import os
+import sys
+import time
+
+import velcro_engine.runtime as runtime
+from velcro_engine import worker
+
+
+def open_runtime(model=None):
+    from standin_runtime import StandInRuntime
+
+    from velcro_engine.knowledge_base import load_knowledge_base
+
+    seconds = float(os.environ.get("STANDIN_ENCODE_SECONDS", "0"))
+    return StandInRuntime(load_knowledge_base().entries[:8], seconds)
+
+
+def noisy(header, payload, context):
+    print("a library says hello on stdout")
+    os.write(1, b"and another one writes to the descriptor\n")
+    return {"type": "noisy"}, payload[::-1]
+
+
+def slow(header, payload, context):
+    for step in range(1000):
+        context.progress(step / 1000, "working")
+        time.sleep(0.01)
+    return {"type": "slow"}, b""
+
+
+def stuck(header, payload, context):
+    time.sleep(60)
+    return {"type": "stuck"}, b""
+
+
+def broken(header, payload, context):
+    raise RuntimeError("a mistake in the code")
+
+
+if __name__ == "__main__":
+    runtime.open_runtime = open_runtime
+    sys.modules["standin_worker"] = sys.modules["__main__"]
+    own = {name: f"standin_worker:{name}" for name in ("noisy", "slow", "stuck", "broken")}
+    sys.exit(worker.main({**worker.HANDLERS, **own}))

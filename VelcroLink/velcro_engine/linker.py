@@ -1,0 +1,199 @@
+"""Slice + prompt -> mask, ranked entries, side, attributes; abstains when nothing is similar enough.
+
+The method is VELCRO's (Carbone et al., ML4H 2025): the decoder's region embedding is compared with
+the text embedding of every entry of the knowledge base. A slice is encoded once: moving the region
+on it runs only the decoder.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from .attributes import measure
+from .entry_embeddings import entry_embeddings
+from .errors import ModelError
+from .knowledge_base import KnowledgeBase, active_paths, load_knowledge_base
+from .knowledge_base.entry import Entry
+from .model.preprocess import (
+    Letterbox,
+    input_key,
+    letterbox_of,
+    mask_to_slice,
+    model_input,
+    prompt_arrays,
+)
+from .request import SliceRequest
+from .result import LinkedEntry, LinkResult
+from .runtime import Decoded, Runtime, open_runtime
+
+CACHED_SLICES = 16
+# Beside the region's main piece, others count from this share of its area on, and only when the
+# larger part of them lies in the box.
+SMALLEST_PIECE = 0.05
+INSIDE_BOX = 0.5
+Progress = Callable[[float, str], None]
+
+
+class Linker:
+    """One model and one knowledge base, ready to link. Not for several threads at once."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        knowledge_base: KnowledgeBase,
+        embeddings: np.ndarray | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """embeddings: N x D, unit length, of the entries in order; computed when not given."""
+        self.runtime = runtime
+        self.knowledge_base = knowledge_base
+        if embeddings is None:
+            embeddings = entry_embeddings(
+                runtime, knowledge_base, getattr(runtime, "entry_embeddings_path", None), progress
+            )
+        if len(embeddings) != len(knowledge_base):
+            raise ModelError("The text embeddings do not fit the knowledge base; install it again.")
+        self.embeddings = embeddings
+        self._slices: OrderedDict[str, Any] = OrderedDict()
+
+    def link(
+        self, request: SliceRequest, check_cancelled: Callable[[], None] | None = None
+    ) -> LinkResult:
+        """Link a region. check_cancelled is called between the steps and may raise Cancelled."""
+        start = time.perf_counter()
+        check = check_cancelled or (lambda: None)
+        check()
+        box = letterbox_of(request, self.runtime.size)
+        encoded, cached = self._encode(request, box)
+        encode_seconds = 0.0 if cached else time.perf_counter() - start
+        check()
+        before = time.perf_counter()
+        decoded = self.runtime.decode(encoded, *prompt_arrays(request, box))
+        logits = mask_to_slice(decoded.mask, box, request.pixels.shape)
+        mask = clean_mask(logits > 0, request)
+        decode_seconds = time.perf_counter() - before
+        ranked = self._rank(decoded, request)
+        best = self.knowledge_base.entries[ranked[0][0]]
+        entries = tuple(
+            LinkedEntry(entry.id, entry.name, side, confidence)
+            for entry, side, confidence in (
+                (
+                    self.knowledge_base.entries[n],
+                    self._side(self.knowledge_base.entries[n], decoded, request),
+                    confidence,
+                )
+                for n, confidence in ranked
+            )
+        )
+        return LinkResult(
+            mask=mask,
+            entries=entries,
+            abstained=bool(entries[0].confidence < self.runtime.calibration.abstain_below),
+            attributes=measure(mask, request, best.size_mm),
+            embedding=np.asarray(decoded.embedding, dtype=np.float32),
+            mask_confidence=float(np.clip(decoded.mask_confidence, 0.0, 1.0)),
+            seconds={
+                "encode": encode_seconds,
+                "decode": decode_seconds,
+                "total": time.perf_counter() - start,
+            },
+            model=self.runtime.name,
+            knowledge_base=self.knowledge_base.version,
+            slice_id=request.slice_id,
+        )
+
+    def _encode(self, request: SliceRequest, box: Letterbox) -> tuple[Any, bool]:
+        key = input_key(request, box)
+        if key in self._slices:
+            self._slices.move_to_end(key)
+            return self._slices[key], True
+        encoded = self.runtime.encode(model_input(request, self.runtime.size, box))
+        self._slices[key] = encoded
+        while len(self._slices) > CACHED_SLICES:
+            self._slices.popitem(last=False)
+        return encoded, False
+
+    def _rank(self, decoded: Decoded, request: SliceRequest) -> list[tuple[int, float]]:
+        """(entry number, probability), best first: softmax of cosine / temperature over the KB."""
+        logits = self.embeddings @ decoded.embedding.astype(np.float32)
+        logits = logits.astype(np.float64) / self.runtime.calibration.temperature
+        if not np.isfinite(logits).all():
+            raise ModelError("The model gave no finite answer; install it again.")
+        probability = np.exp(logits - logits.max())
+        probability /= probability.sum()
+        top = min(max(1, request.top_k), len(probability))
+        order = np.argsort(-probability, kind="stable")[:top]
+        return [(int(n), float(probability[n])) for n in order]
+
+    def _side(self, entry: Entry, decoded: Decoded, request: SliceRequest) -> str | None:
+        """Side of an entry: never for what is single or for an image without position."""
+        if request.pixel_to_ras is None or entry.laterality in ("midline", "unpaired"):
+            return None
+        weights = np.exp(decoded.side.astype(np.float64) - decoded.side.max())
+        left, right, neither = weights / weights.sum()
+        if entry.laterality == "any" and neither > max(left, right):
+            return None
+        if max(left, right) < self.runtime.calibration.side_margin * (left + right):
+            return None
+        return "left" if left > right else "right"
+
+
+def clean_mask(mask: np.ndarray, request: SliceRequest) -> np.ndarray:
+    """The pieces of a mask (bool, H x W) that belong to the prompt.
+
+    The main piece holds the first inner point, or is the one with most pixels in the box; with a
+    box, further pieces stay when they are not specks and lie mostly in the box.
+    """
+    if not mask.any():
+        return mask
+    labelled = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True)
+    pieces = sitk.GetArrayFromImage(labelled).astype(np.intp)
+    area = np.bincount(pieces.ravel())
+    area[0] = 0
+    if len(area) == 2:
+        return mask
+    inner = [(x, y) for x, y, label in request.points if label == 1]
+    if request.box is None:
+        return pieces == _piece_at(pieces, *inner[0])
+    x0, y0, x1, y1 = request.box
+    rows, columns = np.arange(mask.shape[0]), np.arange(mask.shape[1])
+    in_box = np.zeros(mask.shape, dtype=bool)
+    in_box[np.ix_((rows >= y0) & (rows <= y1), (columns >= x0) & (columns <= x1))] = True
+    inside = np.bincount(pieces[in_box], minlength=len(area))
+    inside[0] = 0
+    main = _piece_at(pieces, *inner[0]) if inner else int(np.argmax(inside))
+    if area[main] == 0:
+        main = int(np.argmax(area))
+    kept = (area >= SMALLEST_PIECE * area[main]) & (inside >= INSIDE_BOX * area) & (area > 0)
+    kept[main] = True
+    return kept[pieces]
+
+
+def _piece_at(pieces: np.ndarray, x: float, y: float) -> int:
+    """Number of the piece under a point, or of the one nearest to it."""
+    row = int(np.clip(np.rint(y), 0, pieces.shape[0] - 1))
+    column = int(np.clip(np.rint(x), 0, pieces.shape[1] - 1))
+    if pieces[row, column]:
+        return int(pieces[row, column])
+    rows, columns = np.nonzero(pieces)
+    nearest = int(np.argmin((rows - y) ** 2 + (columns - x) ** 2))
+    return int(pieces[rows[nearest], columns[nearest]])
+
+
+def open_linker(
+    model: str | os.PathLike[str] | None = None,
+    knowledge_bases: Sequence[str | Path] | None = None,
+    progress: Progress | None = None,
+) -> Linker:
+    """A linker for a model folder (None: the bundled one) and knowledge-base files (None: the
+    bundled one and the user's own). Raises ModelError, KnowledgeBaseError or InputError."""
+    base = load_knowledge_base(active_paths() if knowledge_bases is None else knowledge_bases)
+    return Linker(open_runtime(model), base, progress=progress)

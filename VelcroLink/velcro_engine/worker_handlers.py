@@ -1,0 +1,87 @@
+"""What the worker does for `load`, `link`, `entry` and `search`. Heavy imports happen here.
+
+`context.session` keeps the linker and the search index between requests.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import InputError
+from .request import SliceRequest
+
+if TYPE_CHECKING:
+    from .linker import Linker
+    from .worker import Context
+
+
+def load(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict[str, Any], bytes]:
+    """{model, knowledge_bases: [...], data}: all optional. The old ones stay if this fails."""
+    options = {key: header.get(key) for key in ("model", "knowledge_bases", "data")}
+    linker = _open(options, context)
+    context.session.clear()
+    context.session["linker"] = linker
+    context.session["data"] = options["data"]
+    return {
+        "type": "ready",
+        "model": linker.runtime.name,
+        "knowledge_base": linker.knowledge_base.version,
+        "entries": len(linker.knowledge_base),
+    }, b""
+
+
+def link(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict[str, Any], bytes]:
+    """SliceRequest under "request" -> LinkResult under "result"."""
+    question = header.get("request")
+    if not isinstance(question, dict):
+        raise InputError("The link request holds no slice.")
+    request = SliceRequest.from_message(question, payload)
+    result = current_linker(context).link(request, context.check_cancelled)
+    answer, data = result.to_message()
+    return {"type": "linked", "result": answer}, data
+
+
+def entry(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict[str, Any], bytes]:
+    """{entry_id} -> the whole entry as a dict. Raises KnowledgeBaseError for an unknown id."""
+    from .knowledge_base import entry_to_dict
+
+    found = current_linker(context).knowledge_base.entry(str(header.get("entry_id", "")))
+    return {"type": "entry", "entry": entry_to_dict(found)}, b""
+
+
+def search(
+    header: dict[str, Any], payload: bytes, context: Context
+) -> tuple[dict[str, Any], bytes]:
+    """{text, limit} -> {entries: [{id, name, score}]}, best first."""
+    from .knowledge_base.search import SearchIndex
+
+    linker = current_linker(context)
+    if "search" not in context.session:
+        context.session["search"] = SearchIndex(linker.knowledge_base)
+    try:
+        limit = int(header.get("limit", 10))
+    except (TypeError, ValueError) as error:
+        raise InputError("The search limit is not a number.") from error
+    hits = context.session["search"].search(str(header.get("text", "")), limit)
+    entries = [{"id": h.entry.id, "name": h.entry.name, "score": h.score} for h in hits]
+    return {"type": "found", "entries": entries}, b""
+
+
+def current_linker(context: Context) -> Linker:
+    """The linker of the last load; the bundled model and the active knowledge bases before one."""
+    if "linker" not in context.session:
+        context.session["linker"] = _open({}, context)
+    return context.session["linker"]
+
+
+def _open(options: dict[str, Any], context: Context) -> Linker:
+    from .linker import open_linker
+
+    model, bases = options.get("model"), options.get("knowledge_bases")
+    if model is not None and not isinstance(model, str):
+        raise InputError("The model must be named by its folder.")
+    if bases is not None and not (
+        isinstance(bases, list) and all(isinstance(base, str) for base in bases)
+    ):
+        raise InputError("Knowledge bases must be named by a list of files.")
+    return open_linker(model, bases or None, context.progress)
