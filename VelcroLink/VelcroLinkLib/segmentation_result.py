@@ -105,7 +105,7 @@ def clearPreview(volumeNode: Any) -> None:
         node.GetSegmentation().RemoveSegment(PREVIEW_SEGMENT_ID)
 
 
-def acceptLink(
+def acceptPreview(
     volumeNode: Any,
     entry: Mapping[str, Any],
     side: str | None,
