@@ -26,16 +26,6 @@ _wrapped: dict[type, type] = {}
 _NOT_WRAPPED = {"QObject", "QCoreApplication", "QGuiApplication", "QApplication"}
 
 
-class PythonQtMeta(_QtMeta):
-    """`isinstance(widget, qt.QWidget)` must accept every Qt widget, wrapped or not."""
-
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return _QtMeta.__instancecheck__(cls.__dict__.get("_real", cls), instance)
-
-    def __subclasscheck__(cls, other: type) -> bool:
-        return _QtMeta.__subclasscheck__(cls.__dict__.get("_real", cls), other)
-
-
 class BoundSignals:
     """The `connect` and `disconnect` of one Qt object, with C++ signatures."""
 
@@ -86,6 +76,22 @@ class BoundSignals:
         else:
             signal.disconnect(receiver)
         return True
+
+
+class PythonQtMeta(_QtMeta):
+    """`isinstance(widget, qt.QWidget)` must accept every Qt widget, wrapped or not."""
+
+    def __new__(mcs, name: str, bases: tuple, members: dict, **options: Any) -> type:
+        # PySide looks `connect` up in a class of its own and its C++ bases, past Python bases.
+        for method in ("connect", "disconnect", "_signal"):
+            members.setdefault(method, getattr(BoundSignals, method))
+        return super().__new__(mcs, name, bases, members, **options)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return _QtMeta.__instancecheck__(cls.__dict__.get("_real", cls), instance)
+
+    def __subclasscheck__(cls, other: type) -> bool:
+        return _QtMeta.__subclasscheck__(cls.__dict__.get("_real", cls), other)
 
 
 def _as_attribute(name: str) -> property:
@@ -151,9 +157,6 @@ def wrap(real: type) -> type:
         children=_children,
         delete=_delete,
         className=_class_name,
-        connect=BoundSignals.connect,
-        disconnect=BoundSignals.disconnect,
-        _signal=BoundSignals._signal,
         declared_signals={},
         __setattr__=_refuse_new_attributes,
     )
@@ -180,7 +183,9 @@ class QUiLoader(QtUiTools.QUiLoader):
         return widget
 
     def createLayout(self, class_name: str, parent: Any = None, name: str = "") -> Any:  # noqa: N802
-        layout = getattr(qt, class_name)(parent) if parent else getattr(qt, class_name)()
+        # A nested layout is handed its parent layout; adding it is the loader's business.
+        cls = getattr(qt, class_name)
+        layout = cls(parent) if isinstance(parent, QtWidgets.QWidget) else cls()
         layout.setObjectName(name)
         self._kept.append(layout)
         return layout

@@ -1,0 +1,218 @@
+"""The candidates as cards: entry, side, confidence as a bar with a number; the chosen one unfolds
+to its definition, names, codes and links.
+
+The cards are made once and filled anew with each link, so that dragging a RoI does not flicker and
+keyboard focus stays where it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from .decisions import EntryCard
+from .link_outcome import Candidate, Outcome
+
+SHOWN = 5
+# Below this a candidate other than the first is noise that only makes the list longer.
+LEAST_SHOWN = 0.005
+_CARD_HEADING = "<p><b><big>"
+
+
+class CandidateCards:
+    """The list of cards in a layout. chosen(): the user or a new link chose another candidate.
+
+    requestCard(entryId, onCard) gets an entry's text; linkOpened(address) follows a link.
+    """
+
+    def __init__(
+        self,
+        parent: Any,
+        layout: Any,
+        requestCard: Callable[[str, Callable[[EntryCard], None]], None],
+        chosen: Callable[[], None],
+        linkOpened: Callable[[str], None],
+    ) -> None:
+        self._requestCard = requestCard
+        self._chosen = chosen
+        self._group = qt.QButtonGroup(parent)
+        self._cards = [_Card(parent, self._group, self._onToggled, linkOpened) for _i in range(SHOWN)]
+        for card in self._cards:
+            layout.addWidget(card.frame)
+        self._filling = False
+        self._preferred = ""
+
+    @property
+    def candidate(self) -> Candidate | None:
+        """The chosen candidate."""
+        return next((c.candidate for c in self._cards if c.candidate and c.radio.checked), None)
+
+    @property
+    def firstButton(self) -> Any:
+        return self._cards[0].radio
+
+    def show(self, outcome: Outcome | None) -> None:
+        """Fill the cards. The candidate that the user chose stays chosen while it is in the list;
+        else the best one is, or none when no entry matches."""
+        candidates = _worthShowing(outcome)
+        identities = [c.entryId for c in candidates]
+        self._filling = True
+        for card, candidate in zip(self._cards, candidates + [None] * SHOWN, strict=False):
+            card.fill(candidate)
+        self._group.setExclusive(False)  # an exclusive group would not let go of its last button
+        wanted = identities.index(self._preferred) if self._preferred in identities else 0
+        if outcome is None or (outcome.abstained and self._preferred not in identities):
+            wanted = -1
+        for index, card in enumerate(self._cards):
+            card.radio.checked = index == wanted
+        self._group.setExclusive(True)
+        self._filling = False
+        self._unfold()
+
+    def forgetChoice(self) -> None:
+        """Another region is looked at: the best candidate is chosen again."""
+        self._preferred = ""
+
+    def _onToggled(self, checked: bool) -> None:
+        if self._filling or not checked:
+            return
+        candidate = self.candidate
+        self._preferred = candidate.entryId if candidate else ""
+        self._unfold()
+        self._chosen()
+
+    def _unfold(self) -> None:
+        for card in self._cards:
+            if card.candidate is None or not card.radio.checked:
+                card.fold()
+                continue
+            identity = card.candidate.entryId
+            self._requestCard(identity, lambda text, c=card, i=identity: c.unfold(i, text))
+
+
+class _Card:
+    """The widgets of one candidate."""
+
+    def __init__(
+        self, parent: Any, group: Any, onToggled: Callable[[bool], None], linkOpened: Callable
+    ) -> None:
+        self.candidate: Candidate | None = None
+        self.frame = qt.QFrame(parent)
+        self.frame.setFrameShape(qt.QFrame.StyledPanel)
+        column = qt.QVBoxLayout(self.frame)
+        column.setContentsMargins(6, 4, 6, 4)
+        column.setSpacing(2)
+
+        self.radio = qt.QRadioButton(self.frame)
+        self.radio.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+        group.addButton(self.radio)
+        self.radio.connect("toggled(bool)", onToggled)
+        column.addWidget(self.radio)
+
+        row = qt.QHBoxLayout()
+        row.setContentsMargins(20, 0, 0, 0)
+        self.bar = qt.QProgressBar(self.frame)
+        self.bar.setRange(0, 1000)
+        self.bar.textVisible = False
+        self.bar.maximumHeight = 10
+        self.number = qt.QLabel(self.frame)
+        self.number.setAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+        self.number.minimumWidth = self.number.fontMetrics().boundingRect("100 %").width() + 4
+        row.addWidget(self.bar, 1)
+        row.addWidget(self.number)
+        column.addLayout(row)
+
+        self.details = qt.QLabel(self.frame)
+        self.details.wordWrap = True
+        self.details.textFormat = qt.Qt.RichText
+        self.details.setTextInteractionFlags(qt.Qt.TextBrowserInteraction)
+        self.details.openExternalLinks = False  # links are followed on click, by the panel
+        self.details.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Preferred)
+        self.details.connect("linkActivated(QString)", linkOpened)
+        self.details.connect("linkHovered(QString)", self._onHovered)
+        column.addWidget(self.details)
+        self._shownText = ""
+        self.fill(None)
+
+    def fill(self, candidate: Candidate | None) -> None:
+        changed = candidate is None or self.candidate is None
+        changed = changed or candidate.entryId != self.candidate.entryId
+        self.candidate = candidate
+        self.frame.setVisible(candidate is not None)
+        if changed:
+            self.fold()
+        if candidate is None:
+            return
+        percent = 100.0 * candidate.confidence
+        self.radio.text = candidate.title.replace("&", "&&")  # a single & would be a shortcut
+        self.bar.value = round(10 * percent)
+        self.number.text = f"{percent:.0f} %" if percent >= 1 else "< 1 %"
+        tip = _("Confidence {percent:.1f} %: of regions linked with this confidence, about that "
+                "many are right.").format(percent=percent)  # fmt: skip
+        self.bar.toolTip = self.number.toolTip = tip
+        self.radio.toolTip = candidate.title
+        self.bar.accessibleName = _("Confidence")
+
+    def fold(self) -> None:
+        self.details.setVisible(False)
+        self._shownText = ""
+
+    def unfold(self, entryId: str, card: EntryCard) -> None:
+        """Show the text, if the card is still about this entry and still the chosen one."""
+        if self.candidate is None or self.candidate.entryId != entryId or not self.radio.checked:
+            return
+        text = bodyOfCard(card.html)
+        if text != self._shownText:
+            self._shownText = text
+            self.details.text = text
+        self.details.setVisible(bool(text))
+
+    def _onHovered(self, address: str) -> None:
+        self.details.toolTip = address
+
+
+def bodyOfCard(html: str) -> str:
+    """A card's HTML without its heading, which the panel shows itself beside the confidence."""
+    if html.startswith(_CARD_HEADING):
+        return html.partition("</p>")[2]
+    return html
+
+
+def openLink(address: str) -> None:
+    """Open a web address in the user's browser. Called on a click and at no other time."""
+    url = qt.QUrl(address)
+    if url.scheme() in ("http", "https"):
+        qt.QDesktopServices.openUrl(url)
+
+
+def measuredLine(attributes: dict[str, Any]) -> str:
+    """The measured attributes of the region in one line: zone, diameters in mm, area in mm²."""
+    parts = []
+    for key, text in (
+        ("zone", "{}"),
+        ("region", "{}"),
+        ("longest_diameter_mm", _("longest diameter {} mm")),
+        ("perpendicular_mm", _("perpendicular {} mm")),
+        ("area_mm2", _("area {} mm²")),
+    ):
+        value = attributes.get(key)
+        if isinstance(value, bool) or value in (None, ""):
+            continue
+        if isinstance(value, (int, float)):
+            if not math.isfinite(value):
+                continue
+            value = f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
+        parts.append(text.format(value))
+    line = ", ".join(parts)
+    return line[:1].upper() + line[1:]
+
+
+def _worthShowing(outcome: Outcome | None) -> list[Candidate]:
+    if outcome is None:
+        return []
+    first, rest = outcome.candidates[:1], outcome.candidates[1:SHOWN]
+    return [*first, *(c for c in rest if c.confidence >= LEAST_SHOWN)]
