@@ -30,6 +30,8 @@ class StandInRuntime:
     name = "stand-in 1"
     fingerprint = "standin"
     size = 224
+    nothing = None
+    entry_embeddings_path = None
 
     def __init__(self, entries, encode_seconds: float = 0.0, abstain_below: float = 0.2) -> None:
         self.entries = list(entries)

@@ -1,100 +1,74 @@
-"""Text embeddings of knowledge-base entries, computed once per model and text.
+"""The matrix the linker compares with: one text embedding for each knowledge-base entry.
 
-The model folder brings those of the bundled knowledge base; what is missing is embedded and kept in
-the user's cache, so a changed or added entry costs its own embedding only.
+A model folder may bring the embeddings of the bundled entries, so that a first start embeds
+nothing; texts it does not know go through the text tower once and stay in the user's cache.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from .errors import InputError
+from .errors import ModelError
 from .knowledge_base import KnowledgeBase, text
-from .resources import atomic_path, user_data_folder
+from .knowledge_base.embeddings import EmbeddingIndex, text_key
+from .resources import atomic_path
 from .runtime import Runtime
 
-BATCH = 32
 Known = dict[bytes, np.ndarray]
-
-
-def text_key(entry_text: str) -> bytes:
-    """16 bytes under which the embedding of a text is kept."""
-    return hashlib.blake2b(entry_text.encode("utf-8"), digest_size=16).digest()
 
 
 def entry_embeddings(
     runtime: Runtime,
     knowledge_base: KnowledgeBase,
-    bundled: Path | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> np.ndarray:
     """N x D float32, unit length, in the order of `knowledge_base.entries`.
 
-    bundled: file of `write_embeddings` that came with the model. A cache that cannot be read or
-    written is logged and does not stop the work.
+    Raises ModelError when the model's own file of embeddings is damaged.
     """
+    path = runtime.entry_embeddings_path
+    known = {} if path is None else read_entry_embeddings(path)
+    found = [known.get(text_key(text(entry))) for entry in knowledge_base.entries]
+    bundled = [vector for vector in found if vector is not None]
+    if len(bundled) == len(found):
+        return np.stack(bundled)
+
+    def embed(texts: list[str]) -> np.ndarray:
+        keys = [text_key(t) for t in texts]
+        new = [t for t, key in zip(texts, keys, strict=True) if key not in known]
+        if new:
+            vectors = runtime.embed_text(new)
+            known.update((text_key(t), v) for t, v in zip(new, vectors, strict=True))
+        return np.stack([known[key] for key in keys])
+
+    index = EmbeddingIndex.build(
+        knowledge_base.entries, embed, runtime.fingerprint, progress=progress
+    )
+    return np.array(index.matrix, dtype=np.float32)
+
+
+def write_entry_embeddings(path: Path, runtime: Runtime, knowledge_base: KnowledgeBase) -> None:
+    """Embed every entry and write the file that goes into a model folder (float16: half the size,
+    and cosines that differ in the fourth decimal)."""
     texts = [text(entry) for entry in knowledge_base.entries]
-    keys = [text_key(t) for t in texts]
-    known: Known = {}
-    for path in (bundled, _cache_path(runtime)):
-        if path is not None and path.is_file() and not known.keys() >= set(keys):
-            known |= read_embeddings(path)
-    missing = [n for n, key in enumerate(keys) if key not in known]
-    for start in range(0, len(missing), BATCH):
-        if progress is not None:
-            progress(start / len(missing), "Reading the knowledge base")
-        batch = missing[start : start + BATCH]
-        for n, vector in zip(batch, runtime.embed_text([texts[n] for n in batch]), strict=True):
-            known[keys[n]] = np.asarray(vector, dtype=np.float32)
-    if missing:
-        _remember(runtime, {key: known[key] for key in keys})
-    return np.stack([known[key] for key in keys]).astype(np.float32)
+    vectors = np.asarray(runtime.embed_text(texts))
+    keys = np.frombuffer(b"".join(text_key(t) for t in texts), dtype=np.uint8).reshape(-1, 16)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, keys=keys, vectors=vectors.astype(np.float16))
 
 
-def read_embeddings(path: Path) -> Known:
-    """Text key -> D float32 of an .npz file; empty, with a line in the log, if it is damaged."""
+def read_entry_embeddings(path: Path) -> Known:
+    """Text key -> D float32, unit length, of a file of `write_entry_embeddings`."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             keys, vectors = stored["keys"], stored["vectors"].astype(np.float32)
-        if keys.ndim != 2 or vectors.ndim != 2 or len(keys) != len(vectors):
-            raise ValueError("keys and vectors do not agree")
+        if keys.ndim != 2 or keys.dtype != np.uint8 or vectors.ndim != 2:
+            raise ValueError("not keys and vectors")
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        logging.warning("The embedding cache %s is ignored: %r", path, error)
-        return {}
-    return {
-        key.tobytes(): vector for key, vector in zip(keys.astype(np.uint8), vectors, strict=True)
-    }
-
-
-def write_embeddings(path: Path, known: Known, dtype: type = np.float32) -> None:
-    """Inverse of `read_embeddings`, atomic. float16 halves the file at no loss for cosines."""
-    keys = np.array([np.frombuffer(key, dtype=np.uint8) for key in known])
-    vectors = np.array(list(known.values())).astype(dtype)
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, keys=keys, vectors=vectors)
-
-
-def _cache_path(runtime: Runtime) -> Path | None:
-    try:
-        folder = user_data_folder() / "cache"
-        folder.mkdir(exist_ok=True)
-    except (OSError, InputError) as error:
-        logging.warning("No embedding cache: %r", error)
-        return None
-    return folder / f"embeddings-{runtime.fingerprint[:32]}.npz"
-
-
-def _remember(runtime: Runtime, known: Known) -> None:
-    path = _cache_path(runtime)
-    if path is None:
-        return
-    try:
-        write_embeddings(path, known)
-    except OSError as error:
-        logging.warning("The embedding cache %s was not written: %r", path, error)
+        raise ModelError(f"'{path}' is damaged; install the model again.", repr(error)) from error

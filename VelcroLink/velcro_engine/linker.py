@@ -52,13 +52,12 @@ class Linker:
         embeddings: np.ndarray | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """embeddings: N x D, unit length, of the entries in order; computed when not given."""
+        """embeddings: N x D, unit length, of the entries in order; otherwise from the user's
+        cache, where texts that are new to this model are added."""
         self.runtime = runtime
         self.knowledge_base = knowledge_base
         if embeddings is None:
-            embeddings = entry_embeddings(
-                runtime, knowledge_base, getattr(runtime, "entry_embeddings_path", None), progress
-            )
+            embeddings = entry_embeddings(runtime, knowledge_base, progress)
         if len(embeddings) != len(knowledge_base):
             raise ModelError("The text embeddings do not fit the knowledge base; install it again.")
         self.embeddings = embeddings
@@ -80,7 +79,7 @@ class Linker:
         logits = mask_to_slice(decoded.mask, box, request.pixels.shape)
         mask = clean_mask(logits > 0, request)
         decode_seconds = time.perf_counter() - before
-        ranked = self._rank(decoded, request)
+        ranked, nothing = self._rank(decoded, request.top_k)
         best = self.knowledge_base.entries[ranked[0][0]]
         entries = tuple(
             LinkedEntry(entry.id, entry.name, side, confidence)
@@ -96,7 +95,9 @@ class Linker:
         return LinkResult(
             mask=mask,
             entries=entries,
-            abstained=bool(entries[0].confidence < self.runtime.calibration.abstain_below),
+            abstained=bool(
+                entries[0].confidence < max(self.runtime.calibration.abstain_below, nothing)
+            ),
             attributes=measure(mask, request, best.size_mm),
             embedding=np.asarray(decoded.embedding, dtype=np.float32),
             mask_confidence=float(np.clip(decoded.mask_confidence, 0.0, 1.0)),
@@ -121,17 +122,25 @@ class Linker:
             self._slices.popitem(last=False)
         return encoded, False
 
-    def _rank(self, decoded: Decoded, request: SliceRequest) -> list[tuple[int, float]]:
-        """(entry number, probability), best first: softmax of cosine / temperature over the KB."""
-        logits = self.embeddings @ decoded.embedding.astype(np.float32)
-        logits = logits.astype(np.float64) / self.runtime.calibration.temperature
+    def _rank(self, decoded: Decoded, top_k: int) -> tuple[list[tuple[int, float]], float]:
+        """([(entry number, probability), ...] best first, probability of "nothing in the KB").
+
+        Softmax of cosine / temperature over all entries and, if the model learnt one, "nothing".
+        """
+        candidates = self.embeddings
+        if self.runtime.nothing is not None:
+            candidates = np.concatenate([candidates, self.runtime.nothing[None]])
+        logits = (candidates @ decoded.embedding.astype(np.float32)).astype(np.float64)
+        logits /= self.runtime.calibration.temperature
         if not np.isfinite(logits).all():
             raise ModelError("The model gave no finite answer; install it again.")
         probability = np.exp(logits - logits.max())
         probability /= probability.sum()
-        top = min(max(1, request.top_k), len(probability))
+        nothing = 0.0 if self.runtime.nothing is None else float(probability[-1])
+        probability = probability[: len(self.embeddings)]
+        top = min(max(1, top_k), len(probability))
         order = np.argsort(-probability, kind="stable")[:top]
-        return [(int(n), float(probability[n])) for n in order]
+        return [(int(n), float(probability[n])) for n in order], nothing
 
     def _side(self, entry: Entry, decoded: Decoded, request: SliceRequest) -> str | None:
         """Side of an entry: never for what is single or for an image without position."""

@@ -56,7 +56,9 @@ class Runtime(Protocol):
     """One loaded model. Implemented by ONNX Runtime for the bundled model and by torch.
 
     name: name and version for results. fingerprint: changes with the weights; cached embeddings
-    are kept under it. size: pixels along the square input.
+    are kept under it. size: pixels along the square input. nothing: unit embedding (D) of "nothing
+    in the knowledge base", if the model learnt one. entry_embeddings_path: text embeddings that came
+    with the model, if any.
     """
 
     @property
@@ -70,6 +72,12 @@ class Runtime(Protocol):
 
     @property
     def calibration(self) -> Calibration: ...
+
+    @property
+    def nothing(self) -> np.ndarray | None: ...
+
+    @property
+    def entry_embeddings_path(self) -> Path | None: ...
 
     def encode(self, model_input: ModelInput) -> Any:
         """Whatever `decode` needs of a slice; the linker caches it and never looks inside."""
