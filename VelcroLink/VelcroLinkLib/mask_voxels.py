@@ -9,6 +9,7 @@ import numpy as np
 from velcro_engine.errors import InputError
 
 from .slice_grid import SliceGrid
+from .slice_pixels import pixelIndices
 from .volume_geometry import VolumeGeometry
 
 # Keeps a plane that runs exactly between two layers, or exactly through one, on one layer although
@@ -62,7 +63,7 @@ def maskToVoxels(mask: np.ndarray, grid: SliceGrid, geometry: VolumeGeometry) ->
     if geometry.isLinear:
         voxels = _voxelsOfPlane(mask, xs, ys, grid, geometry)
     else:
-        voxels = _voxelsOfBentPlane(mask, xs, ys, grid, geometry)
+        voxels = _voxelsOfBentPlane(xs, ys, grid, geometry)
     return _boxed(voxels)
 
 
@@ -73,7 +74,7 @@ def _voxelsOfPlane(
     by the plane in at most three voxels, so the work grows with the area, not with the volume."""
     ijkToPixel = np.linalg.inv(grid.pixelToRas) @ geometry.ijkToWorld
     slopes = ijkToPixel[2, :3]  # mm along the normal for one step along I, J, K
-    half = _halfThickness(slopes)
+    half = float(np.abs(slopes).sum()) / 2  # of a voxel's extent along the normal
     axis = int(np.argmax(np.abs(slopes)))
     others = [a for a in range(3) if a != axis]
     low, high = _indexBox(xs, ys, half, np.linalg.inv(ijkToPixel), geometry.shapeIjk)
@@ -99,34 +100,22 @@ def _voxelsOfPlane(
 
 
 def _voxelsOfBentPlane(
-    mask: np.ndarray, xs: np.ndarray, ys: np.ndarray, grid: SliceGrid, geometry: VolumeGeometry
+    xs: np.ndarray, ys: np.ndarray, grid: SliceGrid, geometry: VolumeGeometry
 ) -> np.ndarray:
-    """N x 3 indices under a non-linear transform: candidates around the mask's pixels, each tested
-    at its true place."""
-    pixels = np.stack([xs, ys, np.zeros(len(xs))], axis=1)
-    ras = pixels @ grid.pixelToRas[:3, :3].T + grid.pixelToRas[:3, 3]
-    near = np.unique(np.floor(geometry.toIjk(ras) + 0.5).astype(int), axis=0)
-    around = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    shape = np.array(geometry.shapeIjk)
-    candidates = (near[:, None, :] + around).reshape(-1, 3)
-    candidates = candidates[((candidates >= 0) & (candidates < shape)).all(axis=1)]
-    flat = np.unique(np.ravel_multi_index(candidates.T, geometry.shapeIjk))
-    ijk = np.stack(np.unravel_index(flat, geometry.shapeIjk), axis=1)
-    rasToPixel = np.linalg.inv(grid.pixelToRas)
+    """N x 3 indices under a non-linear transform: the voxels in which the pixels' quarters lie.
 
-    def pixelsOf(index: np.ndarray) -> np.ndarray:
-        return geometry.toWorld(index) @ rasToPixel[:3, :3].T + rasToPixel[:3, 3]
-
-    centre = pixelsOf(ijk)
-    # The local voxel axes differ from place to place; three more points give them.
-    slopes = np.stack([pixelsOf(ijk + np.eye(3)[a])[:, 2] - centre[:, 2] for a in range(3)], axis=1)
-    within = np.abs(centre[:, 2]) <= _halfThickness(slopes)
-    return ijk[within & _inMask(mask, centre[:, :2])]
-
-
-def _halfThickness(slopes: np.ndarray) -> np.ndarray:
-    """Half of a voxel's extent along the normal in mm, from its axes' steps along the normal."""
-    return np.abs(slopes).sum(axis=-1) / 2
+    The voxels' axes differ from place to place, so there is no one thickness; but the voxels that
+    a plane passes through are those that hold a point of it.
+    """
+    index = pixelIndices(geometry, grid)
+    alongY, alongX = np.gradient(index, axis=(1, 2))
+    index, alongX, alongY = (field[:, ys, xs] for field in (index, alongX, alongY))
+    points = [index + dx * alongX + dy * alongY for dx in (-0.25, 0.25) for dy in (-0.25, 0.25)]
+    ijk = np.floor(np.concatenate(points, axis=1) + 0.5).astype(int)
+    shape = np.array(geometry.shapeIjk)[:, None]
+    ijk = ijk[:, ((ijk >= 0) & (ijk < shape)).all(axis=0)]
+    flat = np.unique(np.ravel_multi_index(tuple(ijk), geometry.shapeIjk))
+    return np.stack(np.unravel_index(flat, geometry.shapeIjk), axis=1)
 
 
 def _indexBox(

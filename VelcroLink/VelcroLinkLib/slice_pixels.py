@@ -1,7 +1,7 @@
 """The values of a volume node on a grid of pixels, fast enough for the main thread.
 
 Voxel layers are numpy views; oblique planes go through vtkImageReslice (threads, no copy of the
-volume); only a volume under a non-linear transform needs a position for every pixel.
+volume), for a volume under a non-linear transform with a coarse grid of voxel indices.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .slice_grid import SliceGrid, VoxelLayer
 from .volume_geometry import VolumeGeometry, luminance, volumeArray
 
 # Non-linear positions are computed at every n-th pixel and interpolated between: smooth transforms
-# change little over a few pixels, and inverting one for 260,000 pixels takes half a second.
-BENT_STEP = 8
+# change little over a few pixels, and inverting one for 260,000 pixels takes seconds.
+BENT_STEP = 4
 
 
 def sliceValues(
@@ -30,13 +30,11 @@ def sliceValues(
     array = volumeArray(volumeNode)
     if grid.layer is not None:
         return _layerValues(array, grid.layer, window)
-    if geometry.isLinear:
-        values = _reslicedValues(volumeNode, geometry, grid, window, array.ndim == 4)
-        if np.isfinite(values).all():
-            return values
-        # A NaN voxel spoils all pixels around it; interpolate again over cleaned neighbours.
-    index = _pixelIndices(geometry, grid)
-    return _interpolate(array, index, window)
+    values = _reslicedValues(volumeNode, geometry, grid, window, array.ndim == 4)
+    if np.isfinite(values).all():
+        return values
+    # A NaN voxel has spoilt all pixels around it; interpolate again over cleaned neighbours.
+    return _interpolate(array, pixelIndices(geometry, grid), window)
 
 
 def _finite(values: np.ndarray, window: IntensityWindow) -> np.ndarray:
@@ -81,8 +79,7 @@ def _reslicedValues(
     # pixels straight to voxel indices.
     reslice = vtk.vtkImageReslice()
     reslice.SetInputData(volumeNode.GetImageData())
-    axes = np.linalg.inv(geometry.ijkToWorld) @ grid.pixelToRas
-    reslice.SetResliceTransform(_matrixTransform(axes))
+    reslice.SetResliceTransform(_pixelToIndexTransform(geometry, grid))
     reslice.SetOutputDimensionality(2)
     reslice.SetOutputSpacing(1.0, 1.0, 1.0)
     reslice.SetOutputOrigin(0.0, 0.0, 0.0)
@@ -100,40 +97,60 @@ def _reslicedValues(
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
-def _matrixTransform(matrix: np.ndarray) -> vtk.vtkMatrixToLinearTransform:
-    transform = vtk.vtkMatrixToLinearTransform()
-    transform.SetInput(matrixToVtk(matrix))
-    transform.Update()
-    return transform
+def _pixelToIndexTransform(geometry: VolumeGeometry, grid: SliceGrid) -> vtk.vtkAbstractTransform:
+    if geometry.isLinear:
+        linear = vtk.vtkMatrixToLinearTransform()
+        linear.SetInput(matrixToVtk(np.linalg.inv(geometry.ijkToWorld) @ grid.pixelToRas))
+        return linear
+    from vtk.util.numpy_support import numpy_to_vtk
+
+    index, xs, ys = _coarseIndices(geometry, grid)
+    x, y = np.meshgrid(xs, ys)
+    displacement = index - np.stack([x, y, np.zeros_like(x)], axis=-1)
+    image = vtk.vtkImageData()
+    image.SetDimensions(len(xs), len(ys), 1)
+    image.SetSpacing(BENT_STEP, BENT_STEP, 1.0)
+    image.GetPointData().SetScalars(numpy_to_vtk(displacement.reshape(-1, 3), deep=True))
+    bent = vtk.vtkGridTransform()
+    bent.SetDisplacementGridData(image)
+    bent.SetInterpolationModeToLinear()
+    return bent
 
 
-def _pixelIndices(geometry: VolumeGeometry, grid: SliceGrid) -> np.ndarray:
-    """3 x H x W continuous voxel index (i, j, k) of every pixel."""
-    step = 1 if geometry.isLinear else BENT_STEP
-    xs, ys = _knots(grid.width, step), _knots(grid.height, step)
+def _coarseIndices(
+    geometry: VolumeGeometry, grid: SliceGrid
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(Ny x Nx x 3 continuous voxel indices at every BENT_STEP-th pixel, xs, ys); the knots reach
+    to the last pixel or just beyond."""
+    xs, ys = (
+        np.arange(0.0, max(count - 1, 1) + BENT_STEP, BENT_STEP)
+        for count in (grid.width, grid.height)
+    )
     x, y = np.meshgrid(xs, ys)
     pixels = np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], axis=1)
     ras = pixels @ grid.pixelToRas[:3, :3].T + grid.pixelToRas[:3, 3]
-    coarse = geometry.toIjk(ras).reshape(len(ys), len(xs), 3)
-    if step > 1:
-        coarse = _spread(_spread(coarse, ys, grid.height, 0), xs, grid.width, 1)
-    return np.moveaxis(coarse, -1, 0)
+    return geometry.toIjk(ras).reshape(len(ys), len(xs), 3), xs, ys
 
 
-def _knots(count: int, step: int) -> np.ndarray:
-    knots = np.arange(0, count, step, dtype=float)
-    return knots if knots[-1] == count - 1 else np.append(knots, count - 1)
+def pixelIndices(geometry: VolumeGeometry, grid: SliceGrid) -> np.ndarray:
+    """3 x H x W continuous voxel index (i, j, k) of every pixel."""
+    if geometry.isLinear:
+        matrix = np.linalg.inv(geometry.ijkToWorld) @ grid.pixelToRas
+        x = np.arange(grid.width)[None, None, :]
+        y = np.arange(grid.height)[None, :, None]
+        columns = matrix[:3, :, None, None]
+        return columns[:, 0] * x + columns[:, 1] * y + columns[:, 3]
+    index, xs, ys = _coarseIndices(geometry, grid)
+    index = _spread(_spread(index, len(ys), grid.height, 0), len(xs), grid.width, 1)
+    return np.moveaxis(index, -1, 0)
 
 
-def _spread(coarse: np.ndarray, knots: np.ndarray, count: int, axis: int) -> np.ndarray:
-    """Values at knots -> values at 0 .. count - 1, linear in between, along one axis."""
-    if len(knots) == count:
-        return coarse
-    positions = np.arange(count)
-    right = np.clip(np.searchsorted(knots, positions, side="left"), 1, len(knots) - 1)
-    weight = (positions - knots[right - 1]) / (knots[right] - knots[right - 1])
-    weight = weight.reshape([-1 if a == axis else 1 for a in range(coarse.ndim)])
-    return np.take(coarse, right - 1, axis) * (1 - weight) + np.take(coarse, right, axis) * weight
+def _spread(coarse: np.ndarray, knots: int, count: int, axis: int) -> np.ndarray:
+    """Values at every BENT_STEP-th position -> at 0 .. count - 1, linear in between."""
+    positions = np.arange(count) / BENT_STEP
+    left = np.minimum(positions.astype(int), knots - 2)
+    weight = (positions - left).reshape([-1 if a == axis else 1 for a in range(coarse.ndim)])
+    return np.take(coarse, left, axis) * (1 - weight) + np.take(coarse, left + 1, axis) * weight
 
 
 def _interpolate(array: np.ndarray, index: np.ndarray, window: IntensityWindow) -> np.ndarray:
