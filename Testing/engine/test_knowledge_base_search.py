@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from velcro_engine.knowledge_base import Entry, load_knowledge_base
 from velcro_engine.knowledge_base.search import SearchIndex
 from velcro_engine.knowledge_base.spelling import fold, similarity, typing_distance

@@ -1,4 +1,4 @@
-"""`velcrolink kb check | stats | show | search | import | export | site`."""
+"""`velcrolink kb check | stats | show | search | import | export | versions | restore | site`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .entry import Entry, entry_to_dict
 from .store import KnowledgeBase, active_paths, load_knowledge_base
 
 IMPORT_FORMATS = ("csv", "json", "obo", "umls", "term", "openanatomy")
-EXPORT_FORMATS = ("csv", "json", "term")
+EXPORT_FORMATS = ("csv", "json", "term", "openanatomy")
 
 
 def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -60,6 +60,13 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
     export = commands.add_parser("export", help="write the knowledge base to a file")
     export.add_argument("file", type=Path, help="*.csv, *.json or *.term.json")
     export.add_argument("--format", choices=EXPORT_FORMATS, help="else told from the name")
+    export.add_argument(
+        "--atlas", type=Path, help="openanatomy: the atlas to write a copy of, with codes added"
+    )
+
+    commands.add_parser("versions", help="list the kept versions of your own knowledge base")
+    restore = commands.add_parser("restore", help="bring back a version of your own")
+    restore.add_argument("version", type=int)
 
     site = commands.add_parser("site", help="write it as web pages to read offline")
     site.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -82,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
         "import": _import,
         "export": _export,
         "site": _site,
+        "versions": _versions,
+        "restore": _restore,
     }[args.kb_command](args)
 
 
@@ -218,6 +227,14 @@ def _export(args: argparse.Namespace) -> int:
     from .importers import export_file
 
     kb = _load(args)
+    if args.format == "openanatomy":
+        from .importers.open_anatomy import annotate_atlas
+
+        if args.atlas is None:
+            raise InputError("Name the atlas to add codes to with --atlas FILE.")
+        coded, total = annotate_atlas(args.atlas, kb, args.file)
+        print(f"{coded} of {total} structures have codes now: {args.file}")
+        return 0
     export_file(kb, args.file, args.format)
     print(f"{len(kb)} entries written to {args.file}")
     return 0
@@ -230,6 +247,26 @@ def _site(args: argparse.Namespace) -> int:
         raise InputError(f"'{args.out}' is a file; name a folder for the pages.")
     index = write_site(_load(args), args.out)
     print(f"Open {index}")
+    return 0
+
+
+def _versions(args: argparse.Namespace) -> int:
+    from .user import user_entries, user_path, user_versions
+
+    version, entries = user_entries()
+    if not version:
+        print("You have no knowledge base of your own yet; 'kb import' makes one.")
+        return 0
+    print(f"{user_path()}: version {version}, {len(entries)} entries")
+    print("kept: " + (", ".join(map(str, user_versions())) or "none"))
+    return 0
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from .user import restore_user_version
+
+    version = restore_user_version(args.version, load_knowledge_base())
+    print(f"Version {args.version} is back, as version {version}.")
     return 0
 
 

@@ -33,7 +33,7 @@ MAXIMUM_DEFINITION = 10_000
 
 _ID = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*\Z")
 _SCHEME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}\Z")
-_LINK = re.compile(r"https?://[^\s\"'<>\\^`{|}]+\Z")
+_LINK = re.compile(r"https?://[^\s\"<>\\^`{|}]+\Z")
 # Line breaks and tabs may stand in a definition; other control characters have no place in text
 # that goes to XML, HTML and CSV.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
