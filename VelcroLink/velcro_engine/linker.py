@@ -30,6 +30,7 @@ from .model.preprocess import (
     model_input,
     prompt_arrays,
 )
+from .ranking import entry_probabilities, side_of
 from .request import SliceRequest
 from .result import LinkedEntry, LinkResult
 from .runtime import Decoded, Runtime, open_runtime
@@ -82,15 +83,8 @@ class Linker:
         ranked, nothing = self._rank(decoded, request.top_k)
         best = self.knowledge_base.entries[ranked[0][0]]
         entries = tuple(
-            LinkedEntry(entry.id, entry.name, side, confidence)
-            for entry, side, confidence in (
-                (
-                    self.knowledge_base.entries[n],
-                    self._side(self.knowledge_base.entries[n], decoded, request),
-                    confidence,
-                )
-                for n, confidence in ranked
-            )
+            self._linked(self.knowledge_base.entries[n], confidence, decoded, request)
+            for n, confidence in ranked
         )
         return LinkResult(
             mask=mask,
@@ -123,36 +117,28 @@ class Linker:
         return encoded, False
 
     def _rank(self, decoded: Decoded, top_k: int) -> tuple[list[tuple[int, float]], float]:
-        """([(entry number, probability), ...] best first, probability of "nothing in the KB").
-
-        Softmax of cosine / temperature over all entries and, if the model learnt one, "nothing".
-        """
-        candidates = self.embeddings
-        if self.runtime.nothing is not None:
-            candidates = np.concatenate([candidates, self.runtime.nothing[None]])
-        logits = (candidates @ decoded.embedding.astype(np.float32)).astype(np.float64)
-        logits /= self.runtime.calibration.temperature
-        if not np.isfinite(logits).all():
+        """([(entry number, probability), ...] best first, probability of "nothing in the KB")."""
+        probabilities, nothing = entry_probabilities(
+            decoded.embedding[None],
+            self.embeddings,
+            self.runtime.nothing,
+            self.runtime.calibration.temperature,
+        )
+        if not np.isfinite(probabilities).all():
             raise ModelError("The model gave no finite answer; install it again.")
-        probability = np.exp(logits - logits.max())
-        probability /= probability.sum()
-        nothing = 0.0 if self.runtime.nothing is None else float(probability[-1])
-        probability = probability[: len(self.embeddings)]
-        top = min(max(1, top_k), len(probability))
-        order = np.argsort(-probability, kind="stable")[:top]
-        return [(int(n), float(probability[n])) for n in order], nothing
+        order = np.argsort(-probabilities[0], kind="stable")[: max(1, top_k)]
+        return [(int(n), float(probabilities[0, n])) for n in order], float(nothing[0])
 
-    def _side(self, entry: Entry, decoded: Decoded, request: SliceRequest) -> str | None:
-        """Side of an entry: never for what is single or for an image without position."""
-        if request.pixel_to_ras is None or entry.laterality in ("midline", "unpaired"):
-            return None
-        weights = np.exp(decoded.side.astype(np.float64) - decoded.side.max())
-        left, right, neither = weights / weights.sum()
-        if entry.laterality == "any" and neither > max(left, right):
-            return None
-        if max(left, right) < self.runtime.calibration.side_margin * (left + right):
-            return None
-        return "left" if left > right else "right"
+    def _linked(
+        self, entry: Entry, confidence: float, decoded: Decoded, request: SliceRequest
+    ) -> LinkedEntry:
+        side = side_of(
+            entry.laterality,
+            decoded.side,
+            request.pixel_to_ras is not None,
+            self.runtime.calibration.side_margin,
+        )
+        return LinkedEntry(entry.id, entry.name, side, confidence)
 
 
 def clean_mask(mask: np.ndarray, request: SliceRequest) -> np.ndarray:

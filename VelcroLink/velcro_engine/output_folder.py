@@ -1,0 +1,62 @@
+"""Results appear as a whole or not at all: written into a hidden folder that is renamed at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import InputError
+
+
+@contextlib.contextmanager
+def output_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """Context manager giving a temporary folder whose files take their place in `out` at the end.
+
+    A new `out` appears in one rename; in one that exists, files of the same name are replaced and
+    others stay. When the body fails, `out` stays as it was. Raises InputError when it cannot be
+    written.
+    """
+    target = Path(out)
+    if target.exists() and not target.is_dir():
+        raise InputError(f"'{target}' is a file; give a folder for the results.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise InputError(
+            f"'{target}' cannot be written; check the disk and the folder's permissions.",
+            repr(error),
+        ) from error
+    try:
+        yield temporary
+        _move(temporary, target)
+    except OSError as error:
+        raise InputError(
+            f"'{target}' cannot be written; check the disk and the folder's permissions.",
+            repr(error),
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move(temporary: Path, target: Path) -> None:
+    if not target.exists():
+        temporary.chmod(0o777 & ~_umask())
+        os.replace(temporary, target)
+        return
+    for path in sorted(temporary.rglob("*")):
+        place = target / path.relative_to(temporary)
+        if path.is_dir():
+            place.mkdir(exist_ok=True)
+        else:
+            os.replace(path, place)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
