@@ -10,6 +10,7 @@ from __future__ import annotations
 import mrml_scene as ms
 import numpy as np
 import pytest
+
 from velcro_engine.result import LinkResult
 from VelcroLinkLib.mask_voxels import maskToVoxels
 from VelcroLinkLib.segmentation_result import segmentationForVolume, showPreview

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mrml_scene as ms
 import numpy as np
 import pytest
+
 from velcro_engine.errors import GeometryError
 from VelcroLinkLib.roi_geometry import (
     alignRoiWithSlice,

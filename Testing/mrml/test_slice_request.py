@@ -6,6 +6,7 @@ import mrml_scene as ms
 import numpy as np
 import pytest
 import slicer
+
 from velcro_engine import slices
 from velcro_engine.errors import GeometryError, InputError
 from velcro_engine.volume import make_volume

@@ -1,11 +1,11 @@
 """The table node in the scene that lists what was linked (VelcroLink results).
 
-Columns hold no time of day and no path: the same work gives the same table.
+Columns hold no time of day and no path: the same work gives the same table. Slicer saves tables as
+tab-separated text that knows no escaping, so cells hold no tabs, line ends or double quotes.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,7 +66,8 @@ def _addMissingColumns(node: Any) -> None:
 def addResult(scene: Any, row: Mapping[str, Any]) -> int:
     """Append a row (keys of COLUMNS; missing ones stay empty); returns its index.
 
-    attributes may be a dict and is kept as JSON. Raises KeyError for an unknown column.
+    attributes may be a dict and is kept as readable text, see `attributesText`. Raises KeyError for
+    an unknown column.
     """
     unknown = set(row) - set(COLUMNS)
     if unknown:
@@ -82,26 +83,35 @@ def addResult(scene: Any, row: Mapping[str, Any]) -> int:
 
 def _setValue(table: Any, index: int, name: str, value: Any) -> None:
     column = table.GetColumnByName(name)
-    if column.IsA("vtkStringArray"):
-        if isinstance(value, Mapping):
-            value = json.dumps(value, sort_keys=True, default=str)
-        column.SetValue(index, "" if value is None else str(value))
-    else:
-        column.SetValue(index, 0.0 if value is None else float(value))
+    if not column.IsA("vtkStringArray"):
+        # As many digits as the file keeps, so that a table reads the same before and after saving.
+        column.SetValue(index, 0.0 if value is None else round(float(value), 3))
+        return
+    if isinstance(value, Mapping):
+        value = attributesText(value)
+    column.SetValue(index, "" if value is None else _cell(str(value)))
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace('"', "'").split())
+
+
+def attributesText(attributes: Mapping[str, Any]) -> str:
+    """{"area_mm2": 80.04, "zone": "left"} -> "area_mm2=80.0; zone=left", sorted by name."""
+    parts = []
+    for name in sorted(attributes):
+        value = attributes[name]
+        parts.append(f"{name}={value:.1f}" if isinstance(value, float) else f"{name}={value}")
+    return "; ".join(parts)
 
 
 def results(scene: Any) -> list[dict[str, Any]]:
-    """All rows as dicts, attributes parsed; [] when the scene has no table."""
+    """All rows as dicts; [] when the scene has no table."""
     node = resultsTable(scene, create=False)
     if node is None:
         return []
     table = node.GetTable()
-    rows = []
-    for index in range(table.GetNumberOfRows()):
-        row = {name: table.GetColumnByName(name).GetValue(index) for name in COLUMNS}
-        try:
-            row["attributes"] = json.loads(row["attributes"] or "{}")
-        except ValueError:
-            row["attributes"] = {}  # edited by hand
-        rows.append(row)
-    return rows
+    return [
+        {name: table.GetColumnByName(name).GetValue(index) for name in COLUMNS}
+        for index in range(table.GetNumberOfRows())
+    ]

@@ -152,22 +152,29 @@ def undoAccept(scene: Any) -> bool:
     """Take the last accept back; False when there is nothing to undo."""
     if scene.GetNumberOfUndoLevels() == 0:
         return False
-    scene.Undo()
+    with _undoOn(scene):
+        scene.Undo()
     return True
 
 
 def _saveForUndo(scene: Any, node: Any) -> None:
-    """Segmentation and table as one undo step. Slicer switches scene undo off by default, and off
-    means that nothing is kept; it is on only while this state is saved, so that other modules'
-    undo behaves as the user has set it."""
+    """Segmentation and table as one undo step."""
     nodes = vtk.vtkCollection()
     for one in (node, resultsTable(scene)):
         one.SetUndoEnabled(True)
         nodes.AddItem(one)
+    with _undoOn(scene):
+        scene.SaveStateForUndo(nodes)
+
+
+@contextmanager
+def _undoOn(scene: Any):
+    """Slicer switches scene undo off by default, and off means that nothing is kept or restored. It
+    is on only for as long as needed, so that other modules' undo is as the user has set it."""
     wasOn = scene.GetUndoFlag()
     scene.SetUndoFlag(True)
     try:
-        scene.SaveStateForUndo(nodes)
+        yield
     finally:
         scene.SetUndoFlag(wasOn)
 
