@@ -63,17 +63,21 @@ class LinkSession(VTKObservationMixin):
         self._sliceNodeID = ""
         self._askedAt = 0.0
         self._builder = SliceRequestBuilder()
-        self._watch = SceneWatch(self._linkSoon, self._onVolumeChanged, self._onNodesRemoved)
+        self._watch = SceneWatch(
+            promptMoved=self._linkSoon,
+            volumeChanged=self._onVolumeChanged,
+            removed=self._onNodesRemoved,
+            volumeAdded=self._suggestSoon,
+        )
         self._activeView = ActiveSliceView(entered=lambda node: self._placement.alignWith(node))
         self._placement = Placement(
             placed=self._onPlaced,
             abandoned=self.changed.emit,
             currentView=lambda: self._activeView.sliceNode,
         )
-        self._timer = qt.QTimer()
-        self._timer.singleShot = True
-        self._timer.interval = LINK_DELAY_MS
-        self._timer.connect("timeout()", self.link)
+        self._timer = _singleShotTimer(LINK_DELAY_MS, self.link)
+        # A volume that is being added has no voxels yet, and no view shows it yet.
+        self._suggestTimer = _singleShotTimer(0, self._suggestVolume)
         self._subscriptions = (
             (client.linked, self._onLinked),
             (client.linkFailed, self._onLinkFailed),
@@ -90,8 +94,7 @@ class LinkSession(VTKObservationMixin):
         self.parameters = parameters
         self._activeView.start()
         self._watch.start()
-        if parameters.volume is None:
-            parameters.volume = suggestedVolume(self._activeView.sliceNode)
+        self._suggestVolume()
         self._followVolume()
         saved = savedLink(parameters.parameterNode, self.volumeNode) if self.volumeNode else None
         if saved is not None:
@@ -105,6 +108,7 @@ class LinkSession(VTKObservationMixin):
         if self.parameters is None:
             return
         self._timer.stop()
+        self._suggestTimer.stop()
         self._placement.stop()
         self._activeView.stop()
         self._watch.stop()
@@ -255,8 +259,7 @@ class LinkSession(VTKObservationMixin):
     def _startPlacing(self, nodeClass: str) -> None:
         if self.parameters is None:
             return
-        if self.volumeNode is None:
-            self.parameters.volume = suggestedVolume(self._activeView.sliceNode)
+        self._suggestVolume()
         if self.volumeNode is None:
             self.notify("warning", _("Load a volume first."))
             return
@@ -279,6 +282,15 @@ class LinkSession(VTKObservationMixin):
             self.parameters.point = None if isRoi else node
 
     # --- asking -------------------------------------------------------------------------------
+    def _suggestSoon(self) -> None:
+        self._suggestTimer.start()
+
+    def _suggestVolume(self) -> None:
+        """Preselect the volume of the active slice view while none is chosen."""
+        if self.parameters is not None and self.parameters.volume is None:
+            self.parameters.volume = suggestedVolume(self._activeView.sliceNode)
+            self.changed.emit()
+
     def _linkSoon(self) -> None:
         if not self._timer.active:
             self._timer.start()
@@ -359,3 +371,11 @@ class LinkSession(VTKObservationMixin):
 
     def _clearOutcome(self) -> None:
         self.outcome = self.placed = self.result = None
+
+
+def _singleShotTimer(milliseconds: int, slot: Any) -> Any:
+    timer = qt.QTimer()
+    timer.singleShot = True
+    timer.interval = milliseconds
+    timer.connect("timeout()", slot)
+    return timer

@@ -49,7 +49,6 @@ class Placement:
             nodeClass, slicer.mrmlScene.GenerateUniqueName(name)
         )
         node.SetAttribute(OWN_ATTRIBUTE, "1")
-        node.SetMaximumNumberOfControlPoints(1)
         node.CreateDefaultDisplayNodes()
         _showQuietly(node)
         self._node = node

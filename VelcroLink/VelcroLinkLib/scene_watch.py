@@ -21,11 +21,13 @@ class SceneWatch(VTKObservationMixin):
         promptMoved: Callable[[], None],
         volumeChanged: Callable[[], None],
         removed: Callable[[bool, bool], None],
+        volumeAdded: Callable[[], None],
     ) -> None:
         VTKObservationMixin.__init__(self)
         self._promptMoved = promptMoved
         self._volumeChanged = volumeChanged
         self._removed = removed
+        self._volumeAdded = volumeAdded
         self._volumeNode: Any = None
         self._promptNode: Any = None
         self._geometry: Any = None
@@ -33,6 +35,7 @@ class SceneWatch(VTKObservationMixin):
     def start(self) -> None:
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
+        self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
 
     def stop(self) -> None:
         self.removeObservers()
@@ -68,6 +71,11 @@ class SceneWatch(VTKObservationMixin):
 
     def _onVolumeModified(self, _caller: Any, _event: Any) -> None:
         self._volumeChanged()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAdded(self, _caller: Any, _event: Any, node: Any) -> None:
+        if node is not None and node.IsA("vtkMRMLVolumeNode"):
+            self._volumeAdded()
 
     def _onNodeRemoved(self, _caller: Any, _event: Any) -> None:
         scene = slicer.mrmlScene

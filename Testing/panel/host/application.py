@@ -188,6 +188,7 @@ class Application:
         self.folder = folder
         (folder / "temporary").mkdir(parents=True, exist_ok=True)
         self.qapp = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
+        QtCore.qInstallMessageHandler(_qt_message)
         self.qapp.setApplicationName("Slicer")
         self.qapp.setOrganizationName("VelcroLinkHost")
         QtCore.QSettings.setDefaultFormat(QtCore.QSettings.Format.IniFormat)
@@ -395,6 +396,15 @@ class Application:
     def close_scene(self) -> None:
         self.scene.Clear(False)
         self.process_events()
+
+
+# The off-screen platform, and .ui connections to a signal that only Slicer's C++ widgets have.
+_EXPECTED_OF_QT = ("propagateSizeHints", "mrmlSceneChanged", "name:   'VelcroLink", "Selector')")
+
+
+def _qt_message(_kind: Any, _context: Any, text: str) -> None:
+    if not any(part in text for part in _EXPECTED_OF_QT):
+        print(f"Qt: {text}", file=sys.stderr)
 
 
 def _widget_class_for_slicers_own_code(name: str) -> Any:

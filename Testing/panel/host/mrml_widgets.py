@@ -30,6 +30,13 @@ class qMRMLWidget(wrap(QtWidgets.QWidget)):  # noqa: N801
         return self._scene
 
 
+def _stop(members: dict[str, Any]) -> None:
+    for tag in members["_scene_tags"]:
+        members["_scene"].RemoveObserver(tag)
+    for node, tag in members["_observed"].values():
+        node.RemoveObserver(tag)
+
+
 class qMRMLNodeComboBox(wrap(QtWidgets.QWidget)):  # noqa: N801
     """Lists the scene's nodes of the given types; follows adding, removing and renaming."""
 
@@ -71,6 +78,9 @@ class qMRMLNodeComboBox(wrap(QtWidgets.QWidget)):  # noqa: N801
         self._box.currentIndexChanged.connect(self._box_changed)
         self._box.activated.connect(lambda _index: self.nodeActivated.emit(self.currentNode()))
         self._updating = False
+        # C++ observers go with the widget; Python ones would call into a deleted one.
+        members = self.__dict__
+        self.destroyed.connect(lambda *_: _stop(members))
 
     # --- scene ------------------------------------------------------------------------------
     def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
