@@ -42,11 +42,16 @@ def link(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict
 
 
 def entry(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict[str, Any], bytes]:
-    """{entry_id} -> the whole entry as a dict. Raises KnowledgeBaseError for an unknown id."""
+    """{entry_id} -> the whole entry as a dict, and its card as HTML for Qt under "card_html".
+
+    Raises KnowledgeBaseError for an unknown id.
+    """
     from .knowledge_base import entry_to_dict
+    from .knowledge_base.card import card_html
 
     found = current_linker(context).knowledge_base.entry(str(header.get("entry_id", "")))
-    return {"type": "entry", "entry": entry_to_dict(found)}, b""
+    card = card_html(found, for_qt=True)
+    return {"type": "entry", "entry": entry_to_dict(found), "card_html": card}, b""
 
 
 def search(
