@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .worker import main as serve
 
         return serve()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names with accents must not end an ASCII terminal's run
+            stream.reconfigure(errors="replace")
     messages = NativeMessages()
     verbose = "--verbose" in given
     try:

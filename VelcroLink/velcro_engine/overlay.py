@@ -81,7 +81,7 @@ def _draw_box(picture: np.ndarray, box: Sequence[float], factor: int) -> None:
     x0, y0, x1, y1 = (round((v + 0.5) * factor) for v in box)
     x0, x1 = np.clip([x0, x1 - 1], 0, width - 1)
     y0, y1 = np.clip([y0, y1 - 1], 0, height - 1)
-    line = max(1, factor // 3)
+    line = max(1, factor // 2)
     picture[y0 : y0 + line, x0 : x1 + 1] = BOX_COLOUR
     picture[max(y1 - line + 1, 0) : y1 + 1, x0 : x1 + 1] = BOX_COLOUR
     picture[y0 : y1 + 1, x0 : x0 + line] = BOX_COLOUR
