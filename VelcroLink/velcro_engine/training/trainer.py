@@ -6,7 +6,6 @@ seen. Checkpoints are safetensors plus a JSON file, written atomically.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -306,6 +305,5 @@ def train(
                 last_saved = time.time()
                 if stop():
                     return state
-    with contextlib.suppress(OSError):
-        save_checkpoint(state, recipe, folder)
+    save_checkpoint(state, recipe, folder)
     return state

@@ -1,0 +1,132 @@
+"""The bundled model in ONNX Runtime: three graphs, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ModelError
+from ..runtime import Calibration, Decoded, ModelFolder, calibration_of
+from .preprocess import ModelInput
+from .text_tokenizer import TextTokenizer
+
+TEXT_BATCH = 32
+
+
+@dataclass(frozen=True)
+class EncodedSlice:
+    """Outputs of the encoder graph for one slice, float32.
+
+    embedding 1 x C x h x w, fine4 1 x C/4 x 2h x 2w, fine2 1 x C/8 x 4h x 4w feed the decoder;
+    dense 1 x D x h x w are unit embeddings of the image tokens, dense_side 1 x 3 x h x w.
+    """
+
+    embedding: np.ndarray
+    fine4: np.ndarray
+    fine2: np.ndarray
+    dense: np.ndarray
+    dense_side: np.ndarray
+
+
+class OnnxRuntime:
+    """`runtime.Runtime` over a checked model folder. Graphs are opened when first needed."""
+
+    def __init__(self, folder: ModelFolder, threads: int = 0) -> None:
+        self._folder = folder
+        self._threads = threads
+        self._sessions: dict[str, Any] = {}
+        self._tokenizer: TextTokenizer | None = None
+        self.name = folder.name
+        self.fingerprint = folder.fingerprint
+        self.size = int(folder.config["size"])
+        self.calibration: Calibration = calibration_of(folder.config)
+        self.nothing = _nothing(folder.config)
+        for role in ("encoder", "decoder", "text", "vocabulary"):
+            if role not in folder.files:
+                raise ModelError(f"'{folder.path}' lacks its {role}; install the model again.")
+
+    @property
+    def entry_embeddings_path(self) -> Path | None:
+        """Text embeddings of the bundled knowledge base, computed when the model was exported."""
+        return self._folder.files.get("entry_embeddings")
+
+    def _session(self, role: str) -> Any:
+        if role not in self._sessions:
+            try:
+                import onnxruntime as ort
+            except ImportError as error:
+                raise ModelError(
+                    "onnxruntime is missing; install it with: pip install onnxruntime"
+                ) from error
+            options = ort.SessionOptions()
+            options.intra_op_num_threads = self._threads
+            options.log_severity_level = 3
+            # a fixed arena keeps the memory of the largest batch for ever
+            options.enable_cpu_mem_arena = role != "text"
+            try:
+                self._sessions[role] = ort.InferenceSession(
+                    str(self._folder.files[role]), options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:  # noqa: BLE001 - the library raises its own kinds
+                raise ModelError(
+                    f"The model's {role} cannot be opened; install the model again.", repr(error)
+                ) from error
+        return self._sessions[role]
+
+    def encode(self, model_input: ModelInput) -> EncodedSlice:
+        """One slice, once."""
+        feeds = {"image": model_input.image, "position": model_input.position}
+        return EncodedSlice(*self._session("encoder").run(None, feeds))
+
+    def decode(self, embedding: EncodedSlice, points: np.ndarray, labels: np.ndarray) -> Decoded:
+        """One prompt: points 1 x 8 x 2 in input pixels, labels 1 x 8."""
+        masks, iou, roi, side = self.decode_many(embedding, points, labels)
+        return Decoded(masks[0], float(iou[0]), roi[0], side[0])
+
+    def decode_many(
+        self, embedding: EncodedSlice, points: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """N prompts on one slice -> masks N x m x m, IoU N, embeddings N x D, side N x 3."""
+        masks, iou, roi, side = self._session("decoder").run(
+            None,
+            {
+                "embedding": embedding.embedding,
+                "fine4": embedding.fine4,
+                "fine2": embedding.fine2,
+                "points": points.astype(np.float32),
+                "labels": labels.astype(np.float32),
+            },
+        )
+        return masks, iou, roi, side
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        if self._tokenizer is None:
+            length = int(self._folder.config.get("context_length", 128))
+            self._tokenizer = TextTokenizer.from_file(self._folder.files["vocabulary"], length)
+        return self._tokenizer
+
+    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
+        """N texts -> N x D float32, unit length."""
+        out = [np.zeros((0, int(self._folder.config["embedding"])), dtype=np.float32)]
+        for start in range(0, len(texts), TEXT_BATCH):
+            tokens = self.tokenizer(list(texts[start : start + TEXT_BATCH]))
+            longest = int(np.max(np.count_nonzero(tokens, axis=1), initial=2))
+            feeds = {"tokens": tokens[:, :longest]}
+            out.append(self._session("text").run(None, feeds)[0])
+        return np.concatenate(out).astype(np.float32)
+
+
+def _nothing(config: dict[str, Any]) -> np.ndarray | None:
+    """Unit embedding of "nothing in the knowledge base", float32 D, if the model learnt one."""
+    values = config.get("nothing")
+    if values is None:
+        return None
+    vector = np.asarray(values, dtype=np.float32)
+    if vector.ndim != 1 or not np.isfinite(vector).all() or not np.linalg.norm(vector) > 0:
+        raise ModelError("The model's configuration is damaged; install it again.")
+    return vector / np.linalg.norm(vector)

@@ -1,0 +1,154 @@
+"""`velcrolink train | evaluate | export`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, VelcroError
+
+# task -> module and function that measures it: f(args, progress) -> metrics
+TASKS = {
+    "linking": ("velcro_engine.training.evaluate_linking", "evaluate"),
+    "retrieval": ("velcro_engine.training.case_evaluation", "evaluate_retrieval"),
+    "grounding": ("velcro_engine.training.case_evaluation", "evaluate_grounding"),
+    "ober": ("velcro_engine.training.report_evaluation", "evaluate_ober_command"),
+    "report-retrieval": ("velcro_engine.training.report_evaluation", "evaluate_retrieval_command"),
+    "review": ("velcro_engine.training.volume_evaluation", "evaluate_review"),
+    "propagate": ("velcro_engine.training.volume_evaluation", "evaluate_propagate"),
+}
+BASELINES = ("clip-whole", "clip-crop", "clip-mask-pool", "sam-token-knn", "box-prior")
+
+
+def add_arguments(subparsers: argparse._SubParsersAction) -> None:
+    """Add the three commands."""
+    _add_train(subparsers)
+    _add_evaluate(subparsers)
+    _add_export(subparsers)
+
+
+def _add_train(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "train",
+        help="train a model on your own segmentations",
+        description="Train the network of a recipe on folders laid out as DATASET/CASE/image.* + "
+        "labels.*. Interrupt it at any time; the same command goes on where it stopped.",
+    )
+    parser.add_argument("--data", required=True, metavar="DIR", help="folder of data sets")
+    parser.add_argument("--splits", metavar="FILE", help="JSON with a list of cases per split")
+    parser.add_argument("--split", default="train", help="which split of --splits (train)")
+    parser.add_argument("--recipe", default="bundled_cpu", help="recipe file or name (bundled_cpu)")
+    parser.add_argument("--init", metavar="CHECKPOINT", help="start from the weights of a run")
+    parser.add_argument("--sam", metavar="TYPE:FILE", help="SAM checkpoint as backbone: vit_b:FILE")
+    parser.add_argument("--out", required=True, metavar="DIR", help="run folder (checkpoints, log)")
+    parser.add_argument("--steps", type=int, help="stop at this step instead of the recipe's end")
+    parser.add_argument("--device", help="cpu, cuda, cuda:0; else a GPU if there is one")
+    parser.add_argument("--threads", type=int, help="CPU threads (else all cores)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw slices (1)")
+    parser.set_defaults(run=run_train)
+
+
+def _add_evaluate(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure a model on labelled cases",
+        description="Measure as Resources/Decisions/benchmark.md says; writes metrics.json, "
+        "rows.csv, confusion.png and index.html.",
+    )
+    parser.add_argument("--task", choices=tuple(TASKS), default="linking")
+    parser.add_argument("--data", required=True, metavar="DIR|FILE.csv")
+    parser.add_argument("--splits", metavar="FILE", help="JSON with a list of cases per split")
+    parser.add_argument("--split", default="dev", help="which split of --splits (dev)")
+    parser.add_argument("--kb", action="append", metavar="FILE")
+    parser.add_argument("--model", metavar="DIR|bundled")
+    parser.add_argument("--baseline", metavar="NAME", help=f"linking: {', '.join(BASELINES)}")
+    parser.add_argument("--out", required=True, metavar="DIR")
+    parser.add_argument("--step-mm", type=float, default=4.0, help="between slices (4)")
+    parser.add_argument("--limit", type=int, metavar="N", help="measure the first N cases only")
+    parser.add_argument("--skull", action="store_true", help="draw a skull around stripped brains")
+    parser.set_defaults(run=run_evaluate)
+
+
+def _add_export(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "export", help="turn a trained model into a model folder for linking"
+    )
+    parser.add_argument("run_folder", metavar="RUN", help="folder written by `velcrolink train`")
+    parser.add_argument("--out", required=True, metavar="DIR", help="model folder to write")
+    parser.add_argument("--name", default="velcro-own", help="name of the model")
+    parser.add_argument("--version", default="1", help="version of the model")
+    parser.add_argument("--text-steps", type=int, default=1200, help="steps for the text tower")
+    parser.add_argument("--kb", action="append", metavar="FILE")
+    parser.add_argument("--text-from", metavar="DIR", help="start from this text tower's folder")
+    parser.set_defaults(run=run_export)
+
+
+class Progress:
+    """Share done and remaining time on one line of stderr (many lines when it is no terminal)."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.said = 0.0
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        now = time.monotonic()
+        terminal = sys.stderr.isatty()
+        if now - self.said < (0.2 if terminal else 20) and done < total:
+            return
+        self.said = now
+        left = (now - self.started) / done * (total - done) if done else float("nan")
+        text = f"{done}/{total} {what}" + (f", {left:.0f} s left" if done else "")
+        print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n",
+              file=sys.stderr, flush=True)
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train or resume."""
+    from .train_command import train_command
+
+    return train_command(args)
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Write a model folder."""
+    from .export_command import export_command
+
+    return export_command(args)
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Measure one task, print its main figures, write the files."""
+    from ..output_folder import output_folder
+
+    module, name = TASKS[args.task]
+    measure: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), name)
+    if not Path(args.data).exists():
+        raise InputError(f"'{args.data}' does not exist; check --data.")
+    with output_folder(args.out) as folder:
+        metrics = measure(args, folder, Progress())
+        path = folder / "metrics.json"
+        if not path.is_file():
+            path.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    print_metrics(metrics)
+    print(f"Written: {Path(args.out) / 'metrics.json'}")
+    return 0
+
+
+def print_metrics(metrics: dict[str, Any]) -> None:
+    """The groups' figures, one line each."""
+    for group, prompts in metrics.get("groups", {}).items():
+        for prompt, values in prompts.items():
+            parts = []
+            for key, value in values.items():
+                shown = f"{value:.3f}" if isinstance(value, float) else value
+                parts.append(f"{key} {shown}")
+            print(f"{group:10} {prompt:6} " + ", ".join(parts))
+
+
+__all__ = ["BASELINES", "TASKS", "Progress", "VelcroError", "add_arguments"]

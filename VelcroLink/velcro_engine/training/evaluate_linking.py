@@ -1,0 +1,71 @@
+"""`velcrolink evaluate --task linking`: arguments in, metrics out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..linker import open_linker
+from .case_data import case_keys
+from .evaluation_report import write_report
+from .link_evaluation import evaluate_cases
+from .link_figures import Benchmark, entity_figures, figures
+
+
+def evaluate(args: argparse.Namespace, folder: Path, progress) -> dict[str, Any]:
+    """Link every sample of every case; the report goes into `folder`."""
+    started = time.monotonic()
+    data = Path(args.data)
+    keys = case_keys(data, Path(args.splits) if args.splits else None, args.split)
+    if args.limit:
+        keys = keys[: args.limit]
+    if not keys:
+        raise InputError(
+            f"No labelled case was found in '{data}'; expected DATASET/labels.json and "
+            "DATASET/CASE/image.* + labels.*."
+        )
+    linker = open_linker(args.model, args.kb)
+    if args.baseline:
+        from .baselines import open_baseline
+
+        measure = open_baseline(args.baseline, linker, args.model).evaluate_cases
+    else:
+        measure = evaluate_cases
+    options = {"skull": True} if args.skull else {}
+    rows, problems = measure(linker, data, keys, step_mm=args.step_mm, progress=progress, **options)
+    for line in problems:
+        print(f"left out: {line}", file=sys.stderr)
+    base = linker.knowledge_base
+    bench = Benchmark({e.id: set(base.ancestors(e.id)) for e in base.entries})
+    model = args.baseline or linker.runtime.name
+    metrics = {
+        "task": "linking",
+        "model": model,
+        "kb": base.version,
+        "kb_entries": len(base),
+        "cases": len({r.case for r in rows}),
+        "left_out": problems,
+        "groups": figures(rows, bench),
+        "entities": entity_figures(rows),
+        "seconds": {
+            "per_region": round(sum(r.seconds for r in rows) / len(rows), 4),
+            "total": round(time.monotonic() - started, 1),
+        },
+        "memory_mb": peak_memory_mb(),
+    }
+    write_report(folder, metrics, rows)
+    return metrics
+
+
+def peak_memory_mb() -> float | None:
+    """Largest resident size of this process so far, None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
