@@ -13,16 +13,6 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
-def test_every_package_of_the_engine_is_listed():
-    listed = set(PROJECT["tool"]["setuptools"]["packages"]) - {"velcro_engine.Resources"}
-    engine = ROOT / "VelcroLink" / "velcro_engine"
-    found = {
-        ".".join(("velcro_engine", *path.parent.relative_to(engine).parts))
-        for path in engine.rglob("__init__.py")
-    }
-    assert listed == found
-
-
 def test_using_the_engine_does_not_ask_for_torch():
     needed = " ".join(
         [
@@ -44,11 +34,9 @@ def test_the_version_is_the_engines():
     importlib.util.find_spec("setuptools") is None, reason="setuptools is not installed here"
 )
 def test_the_wheel_holds_code_knowledge_base_and_model(tmp_path):
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
-        + ["-w", str(tmp_path), str(_clean_copy(tmp_path))],
-        check=True,
-    )
+    source = str(_clean_copy(tmp_path))
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
+    subprocess.run([*build, "-w", str(tmp_path), source], check=True)
     (wheel,) = tmp_path.glob("velcrolink-*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
     tracked = subprocess.run(
@@ -79,7 +67,7 @@ def _clean_copy(tmp_path: Path) -> Path:
 
     copy = tmp_path / "source"
     copy.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy / name)
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("VelcroLink", "Resources"):
