@@ -60,7 +60,7 @@ CARD_CSS = """
 .vl-card .vl-minor{opacity:.75;font-size:.9em}
 .vl-card meter{width:11em;height:.9em;vertical-align:middle}
 .vl-card table{border-collapse:collapse;margin:.4em 0}
-.vl-card th{text-align:left;font-weight:600;padding:.1em 1em .1em 0;vertical-align:top}
+.vl-card th{text-align:left;font-weight:600;white-space:nowrap;padding:.1em 1em .1em 0;vertical-align:top}
 .vl-card td{padding:.1em 0;overflow-wrap:anywhere}
 """
 _BAR_CELLS = 20

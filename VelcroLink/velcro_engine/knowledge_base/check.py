@@ -17,9 +17,7 @@ from .check_text import check_reading, check_spelling, check_templates
 from .entry import Entry, EntryError, entry_from_dict
 from .reading import Source, read_records
 from .spelling import fold
-from .store import BUNDLED, find_cycle
-
-ROOTS = ("anatomical_structure", "imaging_finding", "device", "body")
+from .store import BUNDLED, ROOTS, find_cycle
 
 
 @dataclass(frozen=True)

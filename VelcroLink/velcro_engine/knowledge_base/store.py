@@ -20,6 +20,8 @@ from .entry import Entry, code_key, entry_to_dict
 from .reading import Source, read_file
 
 BUNDLED = "KnowledgeBase/velcrolink.json"
+# Entries that need no parent.
+ROOTS = ("anatomical_structure", "imaging_finding", "device", "body")
 
 
 @dataclass(frozen=True)
