@@ -6,6 +6,7 @@ import mrml_scene as ms
 import numpy as np
 import pytest
 import slicer
+
 from velcro_engine.result import LinkedEntry, LinkResult
 from VelcroLinkLib.results_table import results
 from VelcroLinkLib.roi_geometry import roiCornersRas

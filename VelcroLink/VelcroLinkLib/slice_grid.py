@@ -31,9 +31,9 @@ DISPLAY = {
 PARALLEL_TOLERANCE = 0.25
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SliceGrid:
-    """Square pixels on a plane.
+    """Square pixels on a plane. Equal only to itself.
 
     pixelToRas: 4 x 4, (x, y, 0, 1) -> world RAS in mm; third column the unit normal.
     plane: "axial", "coronal", "sagittal", "oblique", None for a picture without position.
@@ -53,7 +53,7 @@ class SliceGrid:
         return self.plane is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VoxelLayer:
     """One layer of voxels: number `index` along `normalAxis` (0 = I, 1 = J, 2 = K), its rows along
     `yAxis` and columns along `xAxis` in the direction of the steps (+1 or -1). rows, columns:

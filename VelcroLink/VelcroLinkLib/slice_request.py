@@ -27,9 +27,9 @@ STATISTICS_KEPT = 8
 SLICES_KEPT = 6  # three views, and the slice before each
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlacedRequest:
-    """A request together with what is needed to bring its answer home.
+    """A request together with what is needed to bring its answer home. Equal only to itself.
 
     grid: where the pixels lie (the request itself knows no position for a picture).
     volumeId: MRML id of the volume node; fingerprint: of the volume when it was cut.

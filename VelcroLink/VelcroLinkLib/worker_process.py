@@ -1,8 +1,8 @@
 """The worker as an operating-system process: pipes, threads and the end of its whole process tree.
 
-Three threads keep the main thread free: one starts the process and reads its answers, one writes to
-it (a pipe that is full would block whoever writes), one collects stderr. They touch neither MRML
-nor Qt; everything they learn goes into one queue.
+Four threads keep the main thread free: one starts the process and reads its answers, one writes to
+it (a pipe that is full would block whoever writes), one collects stderr, one waits for its end.
+They touch neither MRML nor Qt; everything they learn goes into one queue.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from velcro_engine.errors import VelcroError
 from velcro_engine.protocol import encode_frame, read_frame
 
 STDERR_LINES = 400
+READ_OUT_SECONDS = 0.2
 _NO_WINDOW = 0x08000000  # CREATE_NO_WINDOW: no console flashes up over Slicer on Windows
 _NEW_GROUP = 0x00000200  # CREATE_NEW_PROCESS_GROUP: Ctrl+C in Slicer's console spares the worker
 
@@ -124,7 +125,7 @@ class WorkerProcess:
             self._process = process
         if self._unwanted.is_set():
             _killTree(process)
-        for target in (self._write, self._readErrors):
+        for target in (self._write, self._readErrors, self._watch):
             threading.Thread(target=target, args=(process,), daemon=True).start()
         detail = self._readAnswers(process)
         code = self._reap(process)
@@ -132,6 +133,14 @@ class WorkerProcess:
         self.events.put(
             WorkerEvent("ended", message="The engine has stopped.", detail=f"{detail}exit {code}")
         )
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        """A dead worker's children may hold its pipes open, so that the reader would wait for ever:
+        end them too, after the last frames had time to be read."""
+        process.wait()
+        self._outbox.put(None)
+        if not self._gone.wait(READ_OUT_SECONDS):
+            _killTree(process)
 
     def _readAnswers(self, process: subprocess.Popen[bytes]) -> str:
         try:
@@ -146,7 +155,7 @@ class WorkerProcess:
     def _reap(self, process: subprocess.Popen[bytes]) -> int | None:
         """Wait for the end of a process whose stdout is closed, and clear its tree away."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.2)
+            process.wait(timeout=READ_OUT_SECONDS)
         _killTree(process)
         try:
             return process.wait(timeout=5.0)
