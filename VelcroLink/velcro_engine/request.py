@@ -55,6 +55,7 @@ class IntensityWindow:
         finite = np.nan_to_num(
             np.asarray(values, dtype=np.float32), nan=self.low, posinf=self.high, neginf=self.low
         )
+        grey: np.ndarray
         if self.kind == "ct":
             grey = np.interp(finite, CT_CURVE_HU, CT_CURVE_GREY)
         else:
@@ -113,7 +114,7 @@ def foreground(
     low, high = np.percentile(ras, [1.0, 99.0], axis=0)
     half = np.maximum((high - low) / 2, 1.0)
     centre = (high + low) / 2
-    return Foreground(tuple(map(float, centre)), tuple(map(float, half)))
+    return Foreground(_triple(centre), _triple(half))
 
 
 @dataclass(frozen=True)

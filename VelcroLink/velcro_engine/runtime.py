@@ -85,6 +85,11 @@ class Runtime(Protocol):
     def decode(self, embedding: Any, points: np.ndarray, labels: np.ndarray) -> Decoded:
         """One prompt as `preprocess.prompt_arrays` gives it."""
 
+    def decode_many(
+        self, embedding: Any, points: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """N prompts on one slice -> masks N x m x m, IoU N, embeddings N x D, side logits N x 3."""
+
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
         """N texts -> N x D float32, unit length."""
 

@@ -174,12 +174,13 @@ def cut_plane(
     ]
 
     spacing = volume.spacing
-    rows, columns, pitch = square_grid(*layer.shape, spacing[y_axis], spacing[x_axis])
+    height, width = layer.shape
+    rows, columns, pitch = square_grid(height, width, spacing[y_axis], spacing[x_axis])
     values = resample(resample(layer, rows, 0), columns, 1)
     first = np.zeros(3)
     first[normal_axis] = index
-    first[x_axis] = columns[0] if x_step > 0 else layer.shape[1] - 1 - columns[0]
-    first[y_axis] = rows[0] if y_step > 0 else layer.shape[0] - 1 - rows[0]
+    first[x_axis] = columns[0] if x_step > 0 else width - 1 - columns[0]
+    first[y_axis] = rows[0] if y_step > 0 else height - 1 - rows[0]
     directions = volume.ijk_to_ras[:3, :3] / spacing
     matrix = np.eye(4)
     matrix[:3, 0] = directions[:, x_axis] * x_step * pitch
@@ -237,7 +238,7 @@ def cut_matrix(volume: Volume, slice_to_ras: np.ndarray) -> Slice:
     if len(outline) < 3:
         raise GeometryError("The plane misses the volume; move it into the image.")
     across, along = outline @ right, outline @ down
-    pitch = 1.0 / max(np.linalg.norm(inverse[:3, :3] @ d) for d in (right, down))
+    pitch = 1.0 / max(float(np.linalg.norm(inverse[:3, :3] @ d)) for d in (right, down))
     extent = np.array([np.ptp(across), np.ptp(along)])
     pitch = max(pitch, float(np.sqrt(extent.prod() / MAXIMUM_PIXELS)) * 1.001)
     width, height = np.maximum(np.rint(extent / pitch), 1).astype(int)
