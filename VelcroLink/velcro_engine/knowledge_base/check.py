@@ -70,6 +70,12 @@ def check(
     return sorted(problems, key=lambda p: (p.severity, p.file, p.entry, p.field))
 
 
+def files_of(path: Path | str) -> set[str]:
+    """Names of the files whose entries a knowledge base holds, as `Problem.file` has them."""
+    path = Path(path)
+    return {path.name, *(file for file, _ in read_records(path)[1])}
+
+
 Finding = tuple[str, str, str, str]  # severity, entry id, field, message
 
 
@@ -89,7 +95,8 @@ def _read(
             continue
         if entry.id in own:
             yield Problem("error", file, entry.id, "id", f"also stands in {files[entry.id]}")
-        elif entry.id in entries and not source.overrides:
+            continue
+        if entry.id in entries and not source.overrides:
             yield Problem("error", file, entry.id, "id", f"is already in {files[entry.id]}")
         own.add(entry.id)
         entries[entry.id] = entry

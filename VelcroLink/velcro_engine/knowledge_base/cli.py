@@ -10,8 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 from ..errors import InputError, KnowledgeBaseError
+from ..resources import resource_path
 from .entry import Entry, entry_to_dict
-from .store import KnowledgeBase, active_paths, load_knowledge_base
+from .store import BUNDLED, KnowledgeBase, active_paths, load_knowledge_base
 
 IMPORT_FORMATS = ("csv", "json", "obo", "umls", "term", "openanatomy")
 EXPORT_FORMATS = ("csv", "json", "term", "openanatomy")
@@ -25,7 +26,10 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
     commands = parser.add_subparsers(dest="kb_command", required=True, metavar="COMMAND")
 
     check = commands.add_parser("check", help="list everything that is wrong")
-    check.add_argument("files", nargs="*", type=Path, help="instead of the bundled one")
+    check.add_argument("files", nargs="*", type=Path, help="your own, else the bundled one")
+    check.add_argument(
+        "--alone", action="store_true", help="the files are not used beside the bundled one"
+    )
     check.add_argument(
         "--terminology",
         type=Path,
@@ -99,13 +103,19 @@ def _load(args: argparse.Namespace) -> KnowledgeBase:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from .check import check
+    from .check import check, files_of
 
+    if args.alone and not args.files:
+        raise InputError("Name the files to check alone.")
     terminology = args.terminology
     if terminology is None and os.environ.get("VELCROLINK_DATA"):
         folder = Path(os.environ["VELCROLINK_DATA"]) / "terminology"
         terminology = folder if folder.is_dir() else None
-    problems = check(args.files or None, terminology)
+    bundled = resource_path(BUNDLED)
+    problems = check(args.files if args.alone else [bundled, *args.files], terminology)
+    if args.files and not args.alone:
+        own = {file for path in args.files for file in files_of(path)}
+        problems = [problem for problem in problems if problem.file in own]
     for problem in problems:
         print(problem)
     counts = Counter(problem.severity for problem in problems)
