@@ -118,7 +118,9 @@ class CorrectionFile:
         return corrections
 
 
-def _fromJson(values: dict[str, Any]) -> Correction:
+def _fromJson(values: Any) -> Correction:
+    if not isinstance(values, dict):
+        raise TypeError("a correction is a JSON object")
     known = {field.name for field in fields(Correction)}
     kept = {name: value for name, value in values.items() if name in known}
     kept["embedding"] = tuple(float(v) for v in kept.get("embedding", ()))

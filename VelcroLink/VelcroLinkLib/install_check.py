@@ -22,7 +22,7 @@ REQUIREMENTS = Path(__file__).resolve().parent.parent / "Resources" / "requireme
 # Of the onnxruntime 1.2x wheels and their dependencies (flatbuffers, protobuf), rounded up.
 DOWNLOAD_MB = {"linux": 20, "win32": 16, "darwin": 36}
 DISK_MB = 85
-_LINE = re.compile(r"^([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*(?:>=\s*([0-9][0-9.]*))?")
+_LINE = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(?:>=\s*([0-9][0-9.]*))?")
 
 
 @dataclass(frozen=True)

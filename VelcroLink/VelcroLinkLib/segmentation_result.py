@@ -135,7 +135,7 @@ def acceptPreview(
         clearPreview(volumeNode)
         name = _uniqueName(segmentation, segmentName(entry, side))
         segmentId = segmentation.GenerateUniqueSegmentID(f"{entry['id']}_{side or 'x'}")
-        _addSegment(node, segmentId, name, entryColour(entry, terminologiesLogic))
+        _addSegment(node, segmentId, name, entryColour(entry, side, terminologiesLogic))
         _write(node, segmentId, voxels, volumeNode)
         segment = segmentation.GetSegment(segmentId)
         segment.SetTerminology(terminologyTag(entry, side, terminologiesLogic))

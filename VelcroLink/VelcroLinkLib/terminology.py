@@ -20,6 +20,7 @@ from typing import Any
 
 _CODES_FILE = Path(__file__).resolve().parent.parent / "Resources" / "terminology.json"
 _GOLDEN_RATIO = 0.618033988749895
+_NO_COLOUR = (127, 127, 127)  # what Slicer gives a type whose list states no colour
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,13 @@ class Code:
 
 @dataclass(frozen=True)
 class TypeInSlicer:
-    """Where Slicer's loaded type lists hold a concept, and how it is coloured there (RGB 0..1)."""
+    """Where Slicer's loaded type lists hold a concept, and how it is coloured there (RGB 0..1):
+    paired structures have their colour under "left" and "right", others under ""."""
 
     context: str
     category: Code
     type: Code
-    colour: tuple[float, float, float] | None
+    colours: Mapping[str, tuple[float, float, float]]
 
 
 @lru_cache(maxsize=1)
@@ -110,12 +112,8 @@ def findTypeInSlicer(code: Code, terminologiesLogic: Any | None) -> TypeInSlicer
                     code.value,
                 ):
                     continue
-                return TypeInSlicer(
-                    context,
-                    _codeOf(category),
-                    _codeOf(found),
-                    _colourOf(found.GetRecommendedDisplayRGBValue()),
-                )
+                colours = _coloursOf(terminologiesLogic, context, category, found)
+                return TypeInSlicer(context, _codeOf(category), _codeOf(found), colours)
     return None
 
 
@@ -125,21 +123,35 @@ def _codeOf(concept: Any) -> Code:
     )
 
 
-def _colourOf(rgb: tuple[int, int, int]) -> tuple[float, float, float] | None:
-    # 127, 127, 127 is what Slicer gives a type whose list states no colour.
-    if tuple(rgb) == (127, 127, 127):
-        return None
-    return rgb[0] / 255, rgb[1] / 255, rgb[2] / 255
+def _coloursOf(
+    logic: Any, context: str, category: Any, found: Any
+) -> dict[str, tuple[float, float, float]]:
+    import slicer
+
+    rgbs = {"": found.GetRecommendedDisplayRGBValue()}
+    modifier = slicer.vtkSlicerTerminologyType()
+    count = 0
+    if found.GetHasModifiers():  # asking for those of another type is an error in Slicer's log
+        count = logic.GetNumberOfTypeModifiersInTerminologyType(context, category, found)
+    for n in range(count):
+        logic.GetNthTypeModifierInTerminologyType(context, category, found, n, modifier)
+        rgbs[modifier.GetCodeMeaning().lower()] = modifier.GetRecommendedDisplayRGBValue()
+    return {
+        side: (rgb[0] / 255, rgb[1] / 255, rgb[2] / 255)
+        for side, rgb in rgbs.items()
+        if tuple(rgb) != _NO_COLOUR
+    }
 
 
 def entryColour(
-    entry: Mapping[str, Any], terminologiesLogic: Any | None = None
+    entry: Mapping[str, Any], side: str | None = None, terminologiesLogic: Any | None = None
 ) -> tuple[float, float, float]:
     """RGB (0..1) of Slicer's terminology; else one made from the id, always the same, bright enough
     for a grey image and far from its neighbours' hues."""
     known = findTypeInSlicer(typeCode(entry), terminologiesLogic)
-    if known is not None and known.colour is not None:
-        return known.colour
+    for key in (side or "", "") if known is not None else ():
+        if key in known.colours:
+            return known.colours[key]
     hue = (zlib.crc32(str(entry["id"]).encode("utf-8")) * _GOLDEN_RATIO) % 1.0
     return colorsys.hsv_to_rgb(hue, 0.65, 0.95)
 
