@@ -29,7 +29,7 @@ needs_lists = pytest.mark.skipif(
     reason="the DICOM code lists are not here (VELCROLINK_DATA/terminology)",
 )
 TEXT = (
-    "A small made-up organ that lies between two larger ones and is seen by nobody but this test. "
+    "A small organ that lies between two larger ones behind the stomach and is rarely seen at all. "
     "On CT it looks like soft tissue of even density, and on MR it is dark on every sequence. "
 )
 
@@ -38,7 +38,7 @@ def record(identifier, **changes):
     base = {
         "id": identifier,
         "name": f"Thing {identifier}",
-        "definition": f"{TEXT}It is confused with whatever {identifier} touches.",
+        "definition": f"{TEXT}It is confused with the {identifier} beside it.",
         "kind": "anatomy",
         "modalities": ["CT"],
         "part_of": ["body"],

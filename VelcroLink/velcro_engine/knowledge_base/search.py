@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from .entry import Entry
 from .ngrams import TrigramIndex
@@ -20,6 +21,7 @@ _SHORT_WORD = 7  # shorter words share too few trigrams with their misspelling
 _NAME, _SYNONYM, _LATIN, _ABBREVIATION, _IDENTIFIER, _CODE = 1.0, 0.985, 0.975, 0.97, 0.96, 0.95
 _DEFINITION = 0.5
 _LEAST_SCORE = 0.45
+_GOOD_NAME = 0.85  # with such a hit among the names, texts are not looked at
 _SIDES = {"left", "right", "bilateral"}
 
 
@@ -63,10 +65,15 @@ class SearchIndex:
             if len(word) <= _SHORT_WORD:
                 for shorter in _one_letter_less(word):
                     self._deletions[shorter].append(word)
-        self._in_definition: dict[str, set[int]] = defaultdict(set)
-        for number, entry in enumerate(kb.entries):
+
+    @cached_property
+    def _in_definition(self) -> dict[str, set[int]]:
+        """Entries whose definition has a word; made when the first search looks there."""
+        found: dict[str, set[int]] = {}
+        for number, entry in enumerate(self.entries):
             for word in set(fold(entry.definition).split()):
-                self._in_definition[word].add(number)
+                found.setdefault(word, set()).add(number)
+        return found
 
     def search(self, text: str, limit: int = 10, kinds: Iterable[str] = ()) -> list[SearchHit]:
         """Best entries first, at most `limit`; empty when nothing resembles the text.
@@ -82,7 +89,8 @@ class SearchIndex:
         without_side = [word for word in words if word not in _SIDES]
         if without_side and without_side != words:
             self._match_names(without_side, best, 0.98)
-        self._match_definitions(without_side or words, best)
+        if not best or max(score for score, _ in best.values()) < _GOOD_NAME:
+            self._match_definitions(without_side or words, best)
         hits = [
             SearchHit(self.entries[number], round(score, 4), matched)
             for number, (score, matched) in best.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _NOT_WORD = re.compile(r"[^0-9a-z]+")
 _POSSESSIVE = re.compile(r"['’]s\b")
@@ -34,12 +35,15 @@ def fold(text: str) -> str:
     British and American spelling (oedema, edema; tumour, tumor), Latin ligatures, accents, Roman
     numerals and the possessive s fall together.
     """
-    lower = text.casefold().replace("æ", "e").replace("œ", "e").replace("ß", "ss")
-    plain = unicodedata.normalize("NFKD", _POSSESSIVE.sub("", lower))
-    plain = "".join(character for character in plain if not unicodedata.combining(character))
+    plain = _POSSESSIVE.sub("", text.casefold())
+    if not plain.isascii():
+        plain = plain.replace("æ", "e").replace("œ", "e").replace("ß", "ss")
+        letters = unicodedata.normalize("NFKD", plain)
+        plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
     return " ".join(_fold_word(word) for word in _NOT_WORD.split(plain) if word)
 
 
+@lru_cache(maxsize=65536)
 def _fold_word(word: str) -> str:
     whole = _WHOLE_WORDS.get(word)
     if whole is not None:
