@@ -22,6 +22,8 @@ LARGEST_PICTURE = 448  # pictures are kept at this longest side; the network rea
 SKULL_GRID_MM = 2.0
 SKULL_REACH_MM = 44.0
 SIDES = {"left": 0, "right": 1, None: 2}
+# what is told without looking at the picture: it has no position, Hounsfield units, anything else
+MODALITY_NUMBERS = {"picture": 0, "CT": 1, "MR": 2}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Case:
     images: uint8, each K x J x I (3-D) or 1 x H x W (2-D). layers: label maps of the same shape,
     ids into `labels`. spacing: (R, A, S) mm, None for a picture. stripped: the head was cut away
     around the brain. exhaustive: nearly all of the picture is labelled, so that what is not, is air.
-    origin: RAS of voxel (0, 0, 0).
+    origin: RAS of voxel (0, 0, 0). modality: a key of MODALITY_NUMBERS.
     distance: for stripped brains, mm to the brain on a 2 mm grid that starts at `distance_origin`.
     """
 
@@ -54,6 +56,7 @@ class Case:
     fore: Foreground | None
     stripped: bool = False
     exhaustive: bool = False
+    modality: str = "picture"
     distance: np.ndarray | None = None
     distance_origin: np.ndarray = field(default_factory=lambda: np.zeros(3))
     distance_spacing: np.ndarray = field(default_factory=lambda: np.ones(3))
@@ -138,6 +141,7 @@ def load_case(data: Path, key: str) -> Case:
     spacing: np.ndarray | None = None
     origin = np.zeros(3)
     fore = None
+    modality = "picture"
     for path in image_files(folder):
         picture = path.name.lower().endswith(PICTURE_SUFFIXES)
         image = sitk.ReadImage(str(path))
@@ -155,6 +159,7 @@ def load_case(data: Path, key: str) -> Case:
             matrix[:3, :3] = np.diag(spacing)
             matrix[:3, 3] = origin
             fore = foreground(sample, strides, matrix, window)
+        modality = "CT" if window.kind == "ct" else "MR"
         images.append(window.apply(array))
     for path in label_files(folder):
         image = sitk.ReadImage(str(path))
@@ -172,6 +177,7 @@ def load_case(data: Path, key: str) -> Case:
     case = Case(
         key, key.split("/")[0], images, layers, labels, spacing, origin, fore, stripped=stripped
     )
+    case.modality = modality
     case.exhaustive = stripped and float((layers[0][images[0] > 0] > 0).mean()) > 0.85
     _index_voxels(case)
     if stripped and min(images[0].shape) > 30:

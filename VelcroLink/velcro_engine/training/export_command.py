@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
@@ -18,7 +17,7 @@ from ..model.export import write_config, write_model_folder
 from ..model.text_tokenizer import TextTokenizer
 from ..model.text_tower import TextConfig, TextTower
 from .text_training import fit_text_tower, new_tower
-from .trainer import load_checkpoint
+from .trainer import FREQUENCY_DECAY, TrainingState, load_checkpoint
 from .vocabulary import learn_merges, write_merges
 
 MERGES = 5500
@@ -30,7 +29,7 @@ def export_command(args: argparse.Namespace) -> int:
     run, out = Path(args.run_folder), Path(args.out)
     state, recipe = load_checkpoint(run)
     base = load_knowledge_base(args.kb)
-    targets = entity_targets(state.entities, state.average_table.vectors.detach())
+    targets = entity_targets(state)
     known = {k: v for k, v in targets.items() if k in base.by_id}
     missing = sorted(set(targets) - set(known))
     if missing:
@@ -55,7 +54,7 @@ def export_command(args: argparse.Namespace) -> int:
         calibration={"temperature": 1.0 / scale, "abstain_below": 0.0, "side_margin": 0.5},
         nothing=nothing,
         extra={
-            "trained_entities": [e for e in state.entities],
+            "trained_entities": sorted(known),
             "trained_steps": state.step,
             "licence": "CC BY-NC-SA 4.0, research and teaching, not for clinical use",
         },
@@ -65,10 +64,13 @@ def export_command(args: argparse.Namespace) -> int:
     return 0
 
 
-def entity_targets(entities: list[str], vectors: torch.Tensor) -> dict[str, np.ndarray]:
-    """Unit vector of each trained entity."""
-    unit = F.normalize(vectors, dim=1).numpy()
-    return {entity: unit[i] for i, entity in enumerate(entities)}
+def entity_targets(state: TrainingState) -> dict[str, np.ndarray]:
+    """Unit vector of each entity that the run has seen (label tables name more than cases show)."""
+    unit = F.normalize(state.average_table.vectors.detach(), dim=1).numpy()
+    # the running share of an entity that never came only decays from its first value
+    untouched = FREQUENCY_DECAY**state.step / len(state.frequency)
+    seen = (state.frequency > 1.1 * untouched + 1e-12).tolist()
+    return {e: unit[i] for i, e in enumerate(state.entities) if seen[i]}
 
 
 def open_or_new_tower(

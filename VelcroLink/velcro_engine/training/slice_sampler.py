@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..model.preprocess import GREY_MEAN, GREY_STD, Letterbox, position_map
 from ..request import Foreground
 from .appearance import Generator, degrade, draw_skull, smooth_field
-from .case_data import SIDES, Case
+from .case_data import MODALITY_NUMBERS, SIDES, Case
 
 IGNORE = -1
 MINIMUM_MASK = 10  # pixels of the half-resolution mask
@@ -43,6 +43,7 @@ class TrainingSlice:
     dense_entity: np.ndarray
     dense_side: np.ndarray
     prompts: SlicePrompts
+    modality: int = 0  # of `case_data.MODALITY_NUMBERS`
 
 
 class SliceSampler:
@@ -325,6 +326,7 @@ class SliceSampler:
             dense_entity,
             dense_side,
             SlicePrompts(points, labels, entity, side, masks, has_mask),
+            MODALITY_NUMBERS[case.modality],
         )
 
     def _dense_targets(self, layers, entity_of, side_of, case):
@@ -461,4 +463,5 @@ def _flip_horizontally(made: TrainingSlice) -> TrainingSlice:
             np.ascontiguousarray(prompts.masks[..., ::-1]),
             prompts.has_mask,
         ),
+        made.modality,
     )

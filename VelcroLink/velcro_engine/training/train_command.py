@@ -88,7 +88,7 @@ def open_state(
         log(f"resumed at step {state.step} of {recipe.steps}")
         return state, recipe
     recipe = find_recipe(args.recipe)
-    entities = sorted({lab.entity for c in cases for lab in c.labels.values() if lab.entity})
+    entities = sorted({str(c.labels[v].entity) for c in cases for _, v in c.voxels})
     if args.init:
         return adapted_state(Path(args.init), recipe, entities, device), recipe
     return new_state(recipe, entities, device), recipe

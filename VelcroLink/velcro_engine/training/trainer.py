@@ -6,6 +6,7 @@ seen. Checkpoints are safetensors plus a JSON file, written atomically.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +24,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..errors import ModelError
-from ..model.network import NetworkConfig, VelcroNetwork
+from ..model.network import Decoded, NetworkConfig, VelcroNetwork
 from ..model.preprocess import MAXIMUM_POINTS, NO_POINT
 from .objectives import EntityTable, dense_loss, mask_loss
 from .slice_sampler import SliceSampler
 
 Batch = dict[str, Tensor]
+FREQUENCY_DECAY = 0.995
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class Recipe:
     seed: int = 42
     dense_size: int = 192
     dataset_weights: dict[str, float] = field(default_factory=dict)
+    sam: str = ""  # type of a SAM checkpoint that is the backbone, e.g. "vit_b"
+    baseline: str = ""  # name of a baseline of the benchmark; "" trains VELCRO
+    position: bool = False  # whether the clip-* baselines read the position map
+    crop: int = 112  # pixels along the square crop of clip-crop
+    bank: int = 12000  # regions that sam-token-knn compares with
 
     @classmethod
     def from_file(cls, path: Path) -> Recipe:
@@ -70,6 +78,7 @@ def collate(samples: list) -> Batch:
     arrays = {
         "image": np.stack([s.image for s in samples]),
         "position": np.stack([s.position for s in samples]).astype(np.float32),
+        "modality": np.array([s.modality for s in samples], dtype=np.int64),
         "dense_entity": np.stack([s.dense_entity for s in samples]),
         "dense_side": np.stack([s.dense_side for s in samples]),
         "points": padded,
@@ -109,11 +118,11 @@ class StepBatches(IterableDataset):
 
 @dataclass
 class TrainingState:
-    """Everything a resumed run needs."""
+    """Everything a resumed run needs. `network` is a VelcroNetwork, or a baseline's."""
 
-    network: VelcroNetwork
+    network: Any
     table: EntityTable
-    average: VelcroNetwork
+    average: Any
     average_table: EntityTable
     optimizer: torch.optim.Optimizer
     frequency: Tensor
@@ -121,18 +130,34 @@ class TrainingState:
     step: int = 0
 
 
-def new_state(recipe: Recipe, entities: list[str], device: str = "cpu") -> TrainingState:
+def new_network(recipe: Recipe, sam: nn.Module | None = None) -> nn.Module:
+    """The untrained network of a recipe; `sam`: its SAM model, weights and all."""
+    if recipe.baseline:
+        from .baseline_models.networks import baseline_network
+
+        return baseline_network(recipe)
+    if recipe.sam and sam is None:
+        from .sam_checkpoint import untrained_sam
+
+        sam = untrained_sam(recipe.sam)
+    return VelcroNetwork(recipe.network, sam=sam)
+
+
+def new_state(
+    recipe: Recipe, entities: list[str], device: str = "cpu", sam: nn.Module | None = None
+) -> TrainingState:
     """Fresh network, averaged copy and optimiser."""
     torch.manual_seed(recipe.seed)
-    network = VelcroNetwork(recipe.network).to(device)
-    network.encoder.to(memory_format=torch.channels_last)
+    network = new_network(recipe, sam).to(device)
+    if isinstance(getattr(network, "encoder", None), nn.Module):
+        network.encoder.to(memory_format=torch.channels_last)
     table = EntityTable(len(entities), recipe.network.embedding).to(device)
-    average = VelcroNetwork(recipe.network).to(device).eval()
-    average_table = EntityTable(len(entities), recipe.network.embedding).to(device)
-    average.load_state_dict(network.state_dict())
-    average_table.load_state_dict(table.state_dict())
+    table.vectors.requires_grad_(not recipe.baseline)  # baselines are given the text side
+    average = copy.deepcopy(network).eval()
+    average_table = copy.deepcopy(table)
     decay = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1] + list(table.parameters())
+    plain = [p for p in network.parameters() if p.ndim <= 1]
+    plain += [p for p in table.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         [
             {"params": decay, "weight_decay": recipe.weight_decay},
@@ -156,19 +181,43 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 def train_step(state: TrainingState, recipe: Recipe, batch: Batch, device: str) -> dict[str, float]:
     """One step on one batch; returns the figures of the log line."""
     batch = {k: v.to(device) for k, v in batch.items()}
-    joint = state.step >= recipe.dense_steps
-    kind = device.split(":")[0]
-    network, table = state.network.train(), state.table
+    state.network.train()
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(recipe, state.step)
+    if recipe.baseline:
+        from .baseline_models.objective import baseline_loss
+
+        loss, figures = baseline_loss(state, recipe, batch, device)
+    else:
+        loss, figures = velcro_loss(state, recipe, batch, device)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    trained = [p for group in state.optimizer.param_groups for p in group["params"]]
+    nn.utils.clip_grad_norm_(trained, 2.0)
+    state.optimizer.step()
+    state.step += 1
+    _average(state, recipe)
+    return figures
+
+
+def velcro_loss(
+    state: TrainingState, recipe: Recipe, batch: Batch, device: str
+) -> tuple[Tensor, dict[str, float]]:
+    """Dense loss, and once `dense_steps` are over the losses of prompted regions."""
+    joint = state.step >= recipe.dense_steps
+    network, table = state.network, state.table
     figures: dict[str, float] = {}
-    with torch.autocast(kind, dtype=torch.bfloat16):
+    with torch.autocast(device.split(":")[0], dtype=torch.bfloat16):
         encoded = network.encode(batch["image"], batch["position"])
         embedding, side = network.dense(encoded)
         decoded = None
         if joint:
             decoded = network.decode(encoded.rows(batch["row"]), batch["points"], batch["labels"])
-    seen = batch["dense_entity"][batch["dense_entity"] >= 0]
+    stride = batch["dense_entity"].shape[-1] // embedding.shape[-1]  # SAM's tokens are 16 pixels
+    start = stride // 2
+    dense_entity = batch["dense_entity"][:, start::stride, start::stride]
+    dense_side = batch["dense_side"][:, start::stride, start::stride]
+    seen = dense_entity[dense_entity >= 0]
     if len(seen):
         now = torch.bincount(seen, minlength=len(state.frequency)).float() / len(seen)
         state.frequency.mul_(0.995).add_(now, alpha=0.005)
@@ -176,7 +225,7 @@ def train_step(state: TrainingState, recipe: Recipe, batch: Batch, device: str) 
     weight = weight / (weight * state.frequency).sum()
     if len(seen):
         entity_loss, side_loss, accuracy = dense_loss(
-            embedding, side, batch["dense_entity"], batch["dense_side"], table, weight
+            embedding, side, dense_entity, dense_side, table, weight
         )
         loss = (0.5 if joint else 1.0) * (entity_loss + 0.5 * side_loss)
         figures |= {"dense": float(entity_loss.detach()), "dense_top1": float(accuracy)}
@@ -186,25 +235,28 @@ def train_step(state: TrainingState, recipe: Recipe, batch: Batch, device: str) 
         logits = table.logits(decoded.embedding)
         region_loss = F.cross_entropy(logits, batch["entity"], label_smoothing=0.05)
         region_side = F.cross_entropy(decoded.side, batch["side"])
-        segmentation, iou = mask_loss(decoded.masks, batch["masks"], batch["has_mask"].float())
-        use = batch["has_mask"].float()
-        quality = (((decoded.iou.float() - iou) ** 2) * use).sum() / use.sum().clamp(min=1)
+        segmentation, quality, iou = segmentation_loss(decoded, batch)
         loss = loss + region_loss + 0.5 * region_side + segmentation + 0.2 * quality
         figures |= {
             "roi": float(region_loss.detach()),
             "roi_top1": float((logits.argmax(1) == batch["entity"]).float().mean()),
             "side": float((decoded.side.argmax(1) == batch["side"]).float().mean()),
             "mask": float(segmentation.detach()),
-            "iou": float((iou * use).sum() / use.sum().clamp(min=1)),
+            "iou": iou,
         }
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    parameters = list(network.parameters()) + list(table.parameters())
-    nn.utils.clip_grad_norm_(parameters, 2.0)
-    state.optimizer.step()
-    state.step += 1
-    _average(state, recipe)
-    return figures
+    return loss, figures
+
+
+def segmentation_loss(decoded: Decoded, batch: Batch) -> tuple[Tensor, Tensor, float]:
+    """(mask loss, squared error of the predicted IoU, mean IoU) of the prompts that have a mask."""
+    target = batch["masks"]
+    if target.shape[-1] != decoded.masks.shape[-1]:  # SAM's masks have a quarter of the input's side
+        size = decoded.masks.shape[-2:]
+        target = (F.adaptive_avg_pool2d(target.float()[:, None], size)[:, 0] >= 0.5).to(target)
+    use = batch["has_mask"].float()
+    segmentation, iou = mask_loss(decoded.masks, target, use)
+    quality = (((decoded.iou.float() - iou) ** 2) * use).sum() / use.sum().clamp(min=1)
+    return segmentation, quality, float((iou * use).sum() / use.sum().clamp(min=1))
 
 
 @torch.no_grad()
