@@ -67,6 +67,7 @@ def driver(application, slot_errors, worker_script, monkeypatch):
     slicer.mrmlScene = application.scene
     QtCore.QSettings().clear()
     application.close_scene()
+    application.reset_views()
     made = Driver(application, worker_script, slot_errors)
     application.process_events()
     yield made

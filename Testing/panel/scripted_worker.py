@@ -100,14 +100,14 @@ def link(header, payload, context):
 
 
 def segment(request: SliceRequest) -> np.ndarray:
-    """The ellipse in the box, or a disc of 8 pixels around the point."""
+    """The ellipse in the box, or a disc of 3 pixels around the point."""
     height, width = request.pixels.shape
     if request.box is not None:
         x0, y0, x1, y1 = request.box
         centre, radii = ((x0 + x1) / 2, (y0 + y1) / 2), ((x1 - x0) / 2, (y1 - y0) / 2)
     else:
         x, y, _label = request.points[0]
-        centre, radii = (x, y), (8.0, 8.0)
+        centre, radii = (x, y), (3.0, 3.0)
     rows, columns = np.mgrid[:height, :width]
     return ((columns - centre[0]) / radii[0]) ** 2 + ((rows - centre[1]) / radii[1]) ** 2 <= 1.0
 

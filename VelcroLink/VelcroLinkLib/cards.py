@@ -109,6 +109,9 @@ class _Card:
 
         self.radio = qt.QRadioButton(self.frame)
         self.radio.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+        font = self.radio.font
+        font.setBold(True)
+        self.radio.font = font
         group.addButton(self.radio)
         self.radio.connect("toggled(bool)", onToggled)
         column.addWidget(self.radio)

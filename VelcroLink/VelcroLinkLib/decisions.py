@@ -113,7 +113,14 @@ class Decisions:
                 self._corrections.append(
                     correctionOf(chosen.placed, chosen.result, str(entry["id"]), chosen.side)
                 )
-            acceptPreview(chosen.volumeNode, entry, chosen.side, chosen.placed, chosen.result)
+            acceptPreview(
+                chosen.volumeNode,
+                entry,
+                chosen.side,
+                chosen.placed,
+                chosen.result,
+                slicer.util.getModuleLogic("Terminologies"),
+            )
         except (VelcroError, OSError) as error:
             logging.info("VelcroLink: %r", error)
             self._session.notify("error", str(error))

@@ -352,7 +352,9 @@ class LinkSession(VTKObservationMixin):
                 "information", _("The volume changed while linking. Press Link again to repeat.")
             )
 
-    def _onEngineState(self, _state: EngineState, _message: str) -> None:
+    def _onEngineState(self, state: EngineState, _message: str) -> None:
+        if state is EngineState.READY and self.placed is not None and self.result is None:
+            self._askedAt = time.monotonic()  # only now does it work on the question that waited
         self.changed.emit()
 
     def _fail(self, error: VelcroError) -> None:

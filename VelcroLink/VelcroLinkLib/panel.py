@@ -17,6 +17,7 @@ from .settings_section import SettingsSection
 from .state_line import InstallBox, StateLine
 
 DOCK_NAME = "VelcroLinkDockWidget"  # the main window restores docks by this name
+FIRST_WIDTH = 380  # pixels; the user can make it as narrow as 320
 
 
 class VelcroLinkPanel:
@@ -70,6 +71,7 @@ class PanelDock:
         self.dock.setWidget(panel.widget)
         self.shortcuts = makeShortcuts(panel.link, mainWindow)
         mainWindow.addDockWidget(qt.Qt.RightDockWidgetArea, self.dock)
+        mainWindow.resizeDocks([self.dock], [FIRST_WIDTH], qt.Qt.Horizontal)
         self.dock.connect("visibilityChanged(bool)", self._onVisibility)
 
     def setVisible(self, visible: bool) -> None:

@@ -207,6 +207,13 @@ class Application:
     # --- MRML -------------------------------------------------------------------------------
     def _make_scene(self) -> None:
         self.scene = slicer.vtkMRMLScene()
+        # Reading a scene asks these two where files from the network would go.
+        self._cache = slicer.vtkCacheManager()
+        self._cache.SetRemoteCacheDirectory(str(self.folder / "temporary"))
+        self._data_io = slicer.vtkDataIOManager()
+        self._data_io.SetCacheManager(self._cache)
+        self.scene.SetCacheManager(self._cache)
+        self.scene.SetDataIOManager(self._data_io)
         self.application_logic = slicer.vtkMRMLApplicationLogic()
         self.application_logic.SetMRMLScene(self.scene)
         self.application_logic.GetColorLogic().SetMRMLScene(self.scene)
@@ -217,6 +224,9 @@ class Application:
         self.logics = {}
         for name, class_name in MODULE_LOGICS.items():
             logic = self.logics[name] = getattr(slicer, class_name)()
+            if name == "Terminologies":
+                # Slicer ships its type lists in a share folder; this one has a few of each.
+                logic.SetModuleShareDirectory(str(Path(__file__).parent / "terminology"))
             logic.SetMRMLScene(self.scene)
             logic.SetMRMLApplicationLogic(self.application_logic)
             self.application_logic.SetModuleLogic(name, logic)
@@ -273,9 +283,7 @@ class Application:
             grid.addWidget(widget, *place)
         grid.setColumnStretch(0, 2)
         grid.setColumnStretch(1, 1)
-        orientations = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
-        for name, widget in self.layout_manager.widgets.items():
-            widget.slice.node.SetOrientation(orientations.get(name, "Axial"))
+        self.reset_views()
         self.window.setCentralWidget(centre)
         self.window.resize(1280, 800)
         self.window.show()
@@ -392,6 +400,13 @@ class Application:
         if not self.scene.ReadFromMRB(str(path), True, messages):
             raise RuntimeError(messages.GetAllMessagesAsString())
         self.process_events()
+
+    def reset_views(self) -> None:
+        """Axial, sagittal and coronal through the origin, as after Slicer's start."""
+        orientations = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
+        for name, widget in self.layout_manager.widgets.items():
+            widget.slice.node.SetOrientation(orientations.get(name, "Axial"))
+            widget.slice.node.SetSliceOffset(0.0)
 
     def close_scene(self) -> None:
         self.scene.Clear(False)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
+from PySide6 import QtCore
 
 installed: dict[str, bool] = {}
 calls: list[Any] = []
@@ -46,7 +47,12 @@ def _satisfied(requirement: Requirement) -> bool:
 
 
 def pip_install(requirements: Any, **options: Any) -> None:
+    """With blocking=False the end is told to completedCallback(returnCode), from the event loop."""
     calls.append(("pip_install", requirements, options))
+    if options.get("blocking", True) is False:
+        completed = options.get("completedCallback") or (lambda code: None)
+        QtCore.QTimer.singleShot(50, lambda code=int(fails): completed(code))
+        return
     if fails:
         raise subprocess.CalledProcessError(1, "pip install")
     text = requirements if isinstance(requirements, str) else " ".join(map(str, requirements))
