@@ -11,7 +11,8 @@ from velcro_engine.entry_embeddings import (
 )
 from velcro_engine.errors import Cancelled, ModelError
 from velcro_engine.knowledge_base import load_knowledge_base, text
-from velcro_engine.linker import CACHED_SLICES, Linker, clean_mask
+from velcro_engine.linker import CACHED_SLICES, Linker
+from velcro_engine.mask_pieces import clean_mask
 from velcro_engine.request import Foreground, SliceRequest
 from velcro_engine.result import LinkResult
 
@@ -204,6 +205,19 @@ def test_a_point_keeps_the_piece_it_lies_in_or_next_to():
 
 def test_an_empty_mask_stays_empty():
     assert not clean_mask(pieces(), prompt(box=(3, 3, 9, 9))).any()
+
+
+def test_pieces_of_a_large_slice_are_told_apart_in_the_same_way():
+    def large(mask):
+        return np.repeat(np.repeat(mask, 40, axis=0), 40, axis=1)
+
+    main, second, far = (10, 30, 10, 30), (32, 38, 12, 24), (50, 58, 50, 58)
+    mask = large(pieces(main, second, far))
+    box = tuple((v + 0.5) * 40 - 0.5 for v in (8, 8, 40, 40))
+    request = SliceRequest(pixels=np.zeros(mask.shape, np.uint8), box=box)
+    assert np.array_equal(clean_mask(mask, request), large(pieces(main, second)))
+    point = SliceRequest(pixels=np.zeros(mask.shape, np.uint8), points=((2180, 2200, 1),))
+    assert np.array_equal(clean_mask(mask, point), large(pieces(far)))
 
 
 @given(seed=st.integers(0, 10**6), density=st.floats(0.05, 0.95))

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
 from .attributes import measure
 from .entry_embeddings import entry_embeddings
 from .errors import ModelError
 from .knowledge_base import KnowledgeBase, active_paths, load_knowledge_base
 from .knowledge_base.entry import Entry
+from .mask_pieces import clean_mask
 from .model.preprocess import (
     Letterbox,
     input_key,
@@ -36,10 +36,6 @@ from .result import LinkedEntry, LinkResult
 from .runtime import Decoded, Runtime, open_runtime
 
 CACHED_SLICES = 16
-# Beside the region's main piece, others count from this share of its area on, and only when the
-# larger part of them lies in the box.
-SMALLEST_PIECE = 0.05
-INSIDE_BOX = 0.5
 Progress = Callable[[float, str], None]
 
 
@@ -105,6 +101,13 @@ class Linker:
             slice_id=request.slice_id,
         )
 
+    def warm_up(self) -> None:
+        """Open the model's graphs and let them set up their memory, so that the first region of
+        the user is answered as fast as the next ones."""
+        pixels = np.full((64, 64), 128, dtype=np.uint8)
+        self.link(SliceRequest(pixels, box=(16.0, 16.0, 48.0, 48.0)))
+        self._slices.clear()
+
     def _encode(self, request: SliceRequest, box: Letterbox) -> tuple[Any, bool]:
         key = input_key(request, box)
         if key in self._slices:
@@ -139,48 +142,6 @@ class Linker:
             self.runtime.calibration.side_margin,
         )
         return LinkedEntry(entry.id, entry.name, side, confidence)
-
-
-def clean_mask(mask: np.ndarray, request: SliceRequest) -> np.ndarray:
-    """The pieces of a mask (bool, H x W) that belong to the prompt.
-
-    The main piece holds the first inner point, or is the one with most pixels in the box; with a
-    box, further pieces stay when they are not specks and lie mostly in the box.
-    """
-    if not mask.any():
-        return mask
-    labelled = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True)
-    pieces = sitk.GetArrayFromImage(labelled).astype(np.intp)
-    area = np.bincount(pieces.ravel())
-    area[0] = 0
-    if len(area) == 2:
-        return mask
-    inner = [(x, y) for x, y, label in request.points if label == 1]
-    if request.box is None:
-        return pieces == _piece_at(pieces, *inner[0])
-    x0, y0, x1, y1 = request.box
-    rows, columns = np.arange(mask.shape[0]), np.arange(mask.shape[1])
-    in_box = np.zeros(mask.shape, dtype=bool)
-    in_box[np.ix_((rows >= y0) & (rows <= y1), (columns >= x0) & (columns <= x1))] = True
-    inside = np.bincount(pieces[in_box], minlength=len(area))
-    inside[0] = 0
-    main = _piece_at(pieces, *inner[0]) if inner else int(np.argmax(inside))
-    if area[main] == 0:
-        main = int(np.argmax(area))
-    kept = (area >= SMALLEST_PIECE * area[main]) & (inside >= INSIDE_BOX * area) & (area > 0)
-    kept[main] = True
-    return kept[pieces]
-
-
-def _piece_at(pieces: np.ndarray, x: float, y: float) -> int:
-    """Number of the piece under a point, or of the one nearest to it."""
-    row = int(np.clip(np.rint(y), 0, pieces.shape[0] - 1))
-    column = int(np.clip(np.rint(x), 0, pieces.shape[1] - 1))
-    if pieces[row, column]:
-        return int(pieces[row, column])
-    rows, columns = np.nonzero(pieces)
-    nearest = int(np.argmin((rows - y) ** 2 + (columns - x) ** 2))
-    return int(pieces[rows[nearest], columns[nearest]])
 
 
 def open_linker(

@@ -19,6 +19,7 @@ def load(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict
     """{model, knowledge_bases: [...], data}: all optional. The old ones stay if this fails."""
     options = {key: header.get(key) for key in ("model", "knowledge_bases", "data")}
     linker = _open(options, context)
+    linker.warm_up()
     context.session.clear()
     context.session["linker"] = linker
     context.session["data"] = options["data"]
