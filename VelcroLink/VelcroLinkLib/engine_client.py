@@ -13,54 +13,21 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from velcro_engine.errors import VelcroError
 from velcro_engine.protocol import PROTOCOL_VERSION
 from velcro_engine.result import LinkResult
 
+from .engine_state import STATE_MESSAGES, EngineState
 from .observable import Signal
+from .open_questions import OpenQuestions, Question, callSafely
 from .slice_request import PlacedRequest
 from .worker_process import STDERR_LINES, WorkerEvent, WorkerProcess
 
 CANCEL_SECONDS = 0.7  # a worker that has not answered a cancel by then is killed
 START_SECONDS = 120.0  # the first start of PythonSlicer on a cold network drive takes long
 ANSWER_TYPES = {"load": "ready", "link": "linked", "search": "found"}  # others repeat their type
-
-_STATE_MESSAGES = {
-    "stopped": "Engine not running",
-    "notInstalled": "Linking needs onnxruntime; install it once with the button below",
-    "starting": "Starting the engine",
-    "ready": "Ready",
-    "linking": "Linking",
-    "cancelled": "Cancelled",
-    "failed": "The engine has stopped",
-    "restarting": "Restarting the engine",
-}
-
-
-class EngineState(Enum):
-    STOPPED = "stopped"
-    NOT_INSTALLED = "notInstalled"
-    STARTING = "starting"
-    READY = "ready"
-    LINKING = "linking"
-    CANCELLED = "cancelled"
-    FAILED = "failed"
-    RESTARTING = "restarting"
-
-
-@dataclass
-class _Asked:
-    """One message whose final answer is awaited. placed: only for links."""
-
-    messageType: str
-    onAnswer: Callable[[dict[str, Any], bytes], None] | None = None
-    onError: Callable[[str, str, str], None] | None = None
-    placed: PlacedRequest | None = None
-    unwanted: bool = False  # cancelled or superseded: its answer is not shown
 
 
 class EngineClient:
@@ -98,10 +65,9 @@ class EngineClient:
         self._log: deque[str] = deque(maxlen=STDERR_LINES)
         self._process: WorkerProcess | None = None
         self._state = EngineState.STOPPED
-        self._message = _STATE_MESSAGES["stopped"]
+        self._message = STATE_MESSAGES[EngineState.STOPPED]
         self._loaded = False
-        self._nextId = 1
-        self._asked: dict[int, _Asked] = {}
+        self._questions = OpenQuestions()
         self._waiting: list[tuple[int, dict[str, Any], bytes]] = []  # until the worker is loaded
         self._inFlight: int | None = None  # id of the link that is with the worker
         self._newest: tuple[int, PlacedRequest] | None = None  # the link that goes next
@@ -131,7 +97,7 @@ class EngineClient:
     @property
     def isBusy(self) -> bool:
         """True while an answer is awaited or the worker is being started."""
-        return bool(self._asked) or self._newest is not None or self._deadline is not None
+        return bool(self._questions) or self._newest is not None or self._deadline is not None
 
     # --- life of the worker -----------------------------------------------------------------
 
@@ -152,7 +118,7 @@ class EngineClient:
         """
         process, self._process = self._process, None
         self._loaded, self._deadline = False, None
-        self._asked.clear()
+        self._questions.closeAll()
         self._waiting.clear()
         self._inFlight = self._newest = None
         if process is not None:
@@ -177,15 +143,17 @@ class EngineClient:
 
     def link(self, placed: PlacedRequest) -> int:
         """Ask for a link; the newest wins. Starts the worker if needed. Returns the request id."""
-        requestId = self._takeId()
+        requestId = self._questions.takeId()
         self._newest = (requestId, placed)
-        running = self._asked.get(self._inFlight) if self._inFlight is not None else None
+        running = self._questions.get(self._inFlight)
         if running is not None and not running.unwanted:
             otherSlice = running.placed.request.slice_id != placed.request.slice_id
             if otherSlice:
                 # Its slice is no longer looked at: let the worker stop encoding it if it can.
                 running.unwanted = True
-                self._send({"type": "cancel", "id": self._takeId(), "cancel_id": self._inFlight})
+                self._send(
+                    {"type": "cancel", "id": self._questions.takeId(), "cancel_id": self._inFlight}
+                )
         if self._process is None and self._state is not EngineState.FAILED:
             self.start()
         if self._state is EngineState.FAILED:
@@ -208,7 +176,7 @@ class EngineClient:
         onAnswer(header, payload); onError(kind, message, detail). Starts the worker if needed and
         waits for it. A worker that ends before the answer gives onError("error", ...).
         """
-        requestId = self._takeId()
+        requestId = self._questions.takeId()
         header = {**dict(fields or {}), "type": messageType, "id": requestId}
         if self._process is None and self._state is not EngineState.FAILED:
             self.start()
@@ -216,7 +184,7 @@ class EngineClient:
             if onError is not None:
                 onError("error", self._message, "")
             return requestId
-        self._asked[requestId] = _Asked(messageType, onAnswer, onError)
+        self._questions.add(requestId, Question(messageType, onAnswer, onError))
         if self._loaded:
             self._send(header, payload)
         else:
@@ -225,7 +193,7 @@ class EngineClient:
 
     def forget(self, requestId: int) -> None:
         """Do not call back for this request any more (its page of the panel is gone)."""
-        asked = self._asked.get(requestId)
+        asked = self._questions.get(requestId)
         if asked is not None:
             asked.unwanted = True
             asked.onAnswer = asked.onError = None
@@ -241,11 +209,10 @@ class EngineClient:
             self.stop(0.0)
             self._enter(EngineState.CANCELLED)
             return
-        if not self._asked:
+        if not self._questions:
             return
-        for requestId, asked in self._asked.items():
-            asked.unwanted = True
-            self._send({"type": "cancel", "id": self._takeId(), "cancel_id": requestId})
+        for requestId in self._questions.markUnwanted():
+            self._send({"type": "cancel", "id": self._questions.takeId(), "cancel_id": requestId})
         self._deadline = self._clock() + CANCEL_SECONDS
         self._enter(EngineState.CANCELLED)
 
@@ -273,10 +240,13 @@ class EngineClient:
 
     def _onFrame(self, header: dict[str, Any], payload: bytes) -> None:
         kind = header["type"]
+        if not self._loaded and self._deadline is not None:
+            # Whoever speaks is alive: reading a large model may take longer than a start may.
+            self._deadline = self._clock() + START_SECONDS
         if kind == "hello":
             self._onHello(header)
             return
-        asked = self._asked.get(header.get("id"))
+        asked = self._questions.get(header.get("id"))
         if asked is None:
             return  # answer to something cancelled or forgotten
         if kind == "progress":
@@ -285,7 +255,7 @@ class EngineClient:
                 remaining = header.get("remaining_s")
                 self.progressed.emit(fraction, str(header.get("message", "")), remaining)
             return
-        del self._asked[header["id"]]
+        self._questions.close(header["id"])
         if header["id"] == self._inFlight:
             self._inFlight = None
         if kind == "error":
@@ -296,8 +266,8 @@ class EngineClient:
             self._onReady(header)
         elif asked.messageType == "link":
             self._onLinked(asked, header, payload)
-        elif asked.onAnswer is not None and not asked.unwanted:
-            asked.onAnswer(header, payload)
+        else:
+            asked.answer(header, payload)
         self._afterAnswer()
 
     def _afterAnswer(self) -> None:
@@ -305,7 +275,7 @@ class EngineClient:
         if self._process is None or not self._loaded:
             return
         if self._state is EngineState.CANCELLED:
-            if self._asked:
+            if self._questions:
                 return
             self._deadline = None
             if self._newest is None:
@@ -326,12 +296,12 @@ class EngineClient:
         self._loaded, self._deadline = True, None
         waiting, self._waiting = self._waiting, []
         for requestId, message, payload in waiting:
-            if requestId in self._asked:
+            if self._questions.get(requestId) is not None:
                 self._send(message, payload)
         self.loaded.emit(header)
         self._enter(EngineState.READY)
 
-    def _onLinked(self, asked: _Asked, header: dict[str, Any], payload: bytes) -> None:
+    def _onLinked(self, asked: Question, header: dict[str, Any], payload: bytes) -> None:
         if asked.unwanted:
             return
         try:
@@ -344,23 +314,22 @@ class EngineClient:
             )
             return
         self._mayRestart = True  # it works: the next crash may be mended again
-        if not self._isCurrent(asked.placed):
+        if not callSafely(self._isCurrent, asked.placed):
             self.dropped.emit(asked.placed)
             return
         self.linked.emit(result, asked.placed)
 
-    def _onError(self, asked: _Asked, header: dict[str, Any]) -> None:
+    def _onError(self, asked: Question, header: dict[str, Any]) -> None:
         kind = str(header.get("kind", "error"))
         message, detail = str(header.get("message", "")), str(header.get("detail", ""))
         if asked.messageType == "load":
             self._fail(message, detail, stopWorker=False)
         elif kind == "cancelled" or asked.unwanted:
-            if asked.onError is not None:
-                asked.onError("cancelled", "Cancelled.", detail)
+            asked.fail("cancelled", "Cancelled.", detail)
         elif asked.messageType == "link":
             self.linkFailed.emit(kind, message, detail)
-        elif asked.onError is not None:
-            asked.onError(kind, message, detail)
+        else:
+            asked.fail(kind, message, detail)
 
     def _onEnded(self, event: WorkerEvent) -> None:
         """The worker is gone without being asked to leave."""
@@ -391,9 +360,9 @@ class EngineClient:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-        running = self._asked.pop(self._inFlight, None) if self._inFlight is not None else None
+        running = self._questions.close(self._inFlight)
         if self._newest is None and running is not None and not running.unwanted:
-            self._newest = (self._takeId(), running.placed)
+            self._newest = (self._questions.takeId(), running.placed)
         self._inFlight = None
         self._failAll("error", "The engine was restarted; repeat the action.")
         self._launch(EngineState.RESTARTING)
@@ -411,27 +380,24 @@ class EngineClient:
         self._enter(EngineState.FAILED, message)
 
     def _failAll(self, kind: str, message: str) -> None:
-        asked, self._asked = self._asked, {}
         self._waiting.clear()
-        for one in asked.values():
-            if one.onError is not None:
-                one.onError("cancelled" if one.unwanted else kind, message, "")
+        for question in self._questions.closeAll():
+            question.fail(kind, message)
 
     def _sendLoad(self) -> None:
-        for requestId in [i for i, one in self._asked.items() if one.messageType == "load"]:
-            del self._asked[requestId]  # an older load's answer no longer counts
-        requestId = self._takeId()
-        self._asked[requestId] = _Asked("load")
+        self._questions.closeAll("load")  # an older load's answer no longer counts
+        requestId = self._questions.takeId()
+        self._questions.add(requestId, Question("load"))
         self._send({**self._loadOptions, "type": "load", "id": requestId})
 
     def _sendNewest(self) -> None:
         if self._newest is None or self._inFlight is not None or not self._loaded:
             return
-        if self._state is EngineState.CANCELLED and self._asked:
+        if self._state is EngineState.CANCELLED and self._questions:
             return  # first the cancelled ones must end
         (requestId, placed), self._newest = self._newest, None
         header, payload = placed.request.to_message()
-        self._asked[requestId] = _Asked("link", placed=placed)
+        self._questions.add(requestId, Question("link", placed=placed))
         self._inFlight = requestId
         self._send({"type": "link", "id": requestId, "request": header}, payload)
         self._enter(EngineState.LINKING)
@@ -440,12 +406,8 @@ class EngineClient:
         if self._process is not None:
             self._process.send(header, payload)
 
-    def _takeId(self) -> int:
-        requestId, self._nextId = self._nextId, self._nextId + 1
-        return requestId
-
     def _enter(self, state: EngineState, message: str | None = None) -> None:
-        message = _STATE_MESSAGES[state.value] if message is None else message
+        message = STATE_MESSAGES[state] if message is None else message
         if (state, message) == (self._state, self._message):
             return
         self._state, self._message = state, message

@@ -53,14 +53,16 @@ def volumeModality(volumeNode: Any) -> str | None:
     units = volumeNode.GetVoxelValueUnits() if hasattr(volumeNode, "GetVoxelValueUnits") else None
     if units is not None and units.GetCodeValue() == HOUNSFIELD_CODE:
         return "CT"
+    return DICOM_MODALITIES.get(_dicomModality(volumeNode))
+
+
+def _dicomModality(volumeNode: Any) -> str | None:
+    """Slicer keeps it at the series' item of the subject hierarchy; some extensions at the node."""
     scene = volumeNode.GetScene()
-    if scene is None:
-        return None
-    hierarchy = scene.GetSubjectHierarchyNode()
+    hierarchy = scene.GetSubjectHierarchyNode() if scene is not None else None
     item = hierarchy.GetItemByDataNode(volumeNode) if hierarchy is not None else 0
-    if not item:
-        return None
-    return DICOM_MODALITIES.get(hierarchy.GetItemAttribute(item, "DICOM.Modality"))
+    told = hierarchy.GetItemAttribute(item, "DICOM.Modality") if item else ""
+    return told or volumeNode.GetAttribute("DICOM.Modality")
 
 
 @dataclass(frozen=True)
