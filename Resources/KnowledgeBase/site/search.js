@@ -5,17 +5,21 @@
   const WHOLE = { grey: "gray", centre: "center", fibre: "fiber", fibres: "fiber", litre: "liter",
     i: "1", ii: "2", iii: "3", iv: "4", v: "5", vi: "6", vii: "7", viii: "8", ix: "9", x: "10",
     xi: "11", xii: "12" };
+  const FILLERS = new Set(["of", "the", "in", "on", "and", "with", "to", "at", "by", "for",
+    "within"]);
   const SIDES = new Set(["left", "right", "bilateral"]);
   const SHOWN = 12;
 
   function fold(text) {
-    return text.toLowerCase().replace(/æ/g, "e").replace(/œ/g, "e").replace(/ß/g, "ss")
+    const words = text.toLowerCase().replace(/æ/g, "e").replace(/œ/g, "e").replace(/ß/g, "ss")
       .replace(/['’]s\b/g, "").normalize("NFKD").replace(/\p{M}/gu, "")
       .split(/[^0-9a-z]+/).filter(Boolean).map((word) => {
         if (Object.hasOwn(WHOLE, word)) return WHOLE[word];
         const plain = word.replace(/ae/g, "e").replace(/oe/g, "e");
         return plain.length >= 5 && /ours?$/.test(plain) ? plain.replace(/our/g, "or") : plain;
       });
+    const content = words.filter((word) => !FILLERS.has(word));
+    return content.length ? content : words;
   }
 
   // Typing errors between two words: insertions, deletions, replacements, swapped neighbours.

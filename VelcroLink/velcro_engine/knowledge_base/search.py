@@ -13,7 +13,7 @@ from functools import cached_property
 
 from .entry import Entry
 from .ngrams import TrigramIndex
-from .spelling import fold, similarity
+from .spelling import content_words, fold, similarity
 from .store import KnowledgeBase
 
 _CANDIDATES = 48
@@ -38,7 +38,7 @@ class SearchHit:
 class _Term:
     entry: int
     shown: str
-    folded: str
+    joined: str  # its words without spaces
     words: tuple[str, ...]
     weight: float
     as_written: bool = False  # abbreviations and codes: most are one letter from another one
@@ -52,7 +52,7 @@ class SearchIndex:
         self._terms = [
             term for number, entry in enumerate(kb.entries) for term in _terms(number, entry)
         ]
-        self._term_grams = TrigramIndex([term.folded.replace(" ", "") for term in self._terms])
+        self._term_grams = TrigramIndex([term.joined for term in self._terms])
         words: dict[str, list[int]] = defaultdict(list)
         for number, term in enumerate(self._terms):
             for word in set(term.words):
@@ -81,7 +81,7 @@ class SearchIndex:
         kinds: keep only these ("anatomy", "pathology", "device"); empty keeps all.
         """
         wanted = set(kinds)
-        words = fold(text[:500]).split()[:20]
+        words = content_words(text[:500])[:20]
         if not words or limit < 1:
             return []
         best: dict[int, tuple[float, str]] = {}
@@ -143,7 +143,7 @@ class SearchIndex:
         return numbers
 
     def _match_definitions(self, words: list[str], best: dict[int, tuple[float, str]]) -> None:
-        known = [word for word in words if len(word) >= 3 and word in self._in_definition]
+        known = [word for word in words if word in self._in_definition]
         if not known or len(known) < len(words):
             return
         together = set.intersection(*(self._in_definition[word] for word in known))
@@ -163,13 +163,13 @@ def _terms(number: int, entry: Entry) -> Iterable[_Term]:
         ((entry.id.replace("_", " "),), _IDENTIFIER, False),
         (tuple(code.value for code in entry.codes), _CODE, True),
     )
-    seen: set[str] = set()
+    seen: set[tuple[str, ...]] = set()
     for names, weight, as_written in groups:
         for name in names:
-            folded = fold(name)
-            if folded and folded not in seen:
-                seen.add(folded)
-                yield _Term(number, name, folded, tuple(folded.split()), weight, as_written)
+            words = tuple(content_words(name))
+            if words and words not in seen:
+                seen.add(words)
+                yield _Term(number, name, "".join(words), words, weight, as_written)
 
 
 def _one_letter_less(word: str) -> set[str]:
@@ -180,7 +180,7 @@ def _term_score(
     words: list[str], joined: str, term: _Term, similar: dict[str, dict[str, float]]
 ) -> float:
     """How well one name fits the query: as a whole, and word by word in any order."""
-    whole = similarity(joined, term.folded.replace(" ", ""))
+    whole = similarity(joined, term.joined)
     if whole == 1.0:
         return 1.0
     if term.as_written:

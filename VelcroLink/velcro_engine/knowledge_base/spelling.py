@@ -29,6 +29,15 @@ _WHOLE_WORDS = {
 }
 
 
+_FILLERS = frozenset({"of", "the", "in", "on", "and", "with", "to", "at", "by", "for", "within"})
+
+
+def content_words(text: str) -> list[str]:
+    """Folded words without fillers such as "of"; with them when there is nothing else."""
+    words = fold(text).split()
+    return [word for word in words if word not in _FILLERS] or words
+
+
 def fold(text: str) -> str:
     """Text as compared: words of a-z and 0-9 with single spaces between them.
 
