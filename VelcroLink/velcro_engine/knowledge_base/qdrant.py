@@ -38,7 +38,7 @@ class QdrantIndex:
     ) -> None:
         self.address = address
         self.collection = f"{collection}-{model_slug(model_id)}"
-        self._client = client or _connect(address, api_key)
+        self._client = client or connect(address, api_key)
 
     def upload(
         self,
@@ -137,7 +137,8 @@ class QdrantIndex:
             ) from error
 
 
-def _connect(address: str, api_key: str | None) -> Any:
+def connect(address: str, api_key: str | None) -> Any:
+    """A client for a server's address, ":memory:" or a folder. Raises InputError."""
     try:
         from qdrant_client import QdrantClient
     except ImportError as error:

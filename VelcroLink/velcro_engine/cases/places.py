@@ -1,0 +1,49 @@
+"""Where an item lies: from the entry it is linked to and from its measured side and zone.
+
+Anatomy lies where it is: the place is the entry itself, with its side. A finding or device lies in
+the anatomy its entry names as usual places, on the side and in the zone that were measured.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..knowledge_base.entry import Entry
+from ..request import SliceRequest
+from .record import Place
+
+THIRD = 1 / 3
+REGION_ENTRIES = {"limb": "body", "fetus": "body"}  # a region that is no entry of its own
+
+
+def places_of(entry: Entry, side: str | None, attributes: dict[str, Any]) -> tuple[Place, ...]:
+    """Places of a region linked to `entry`, with the attributes that `attributes.measure` gives."""
+    zone = str(attributes.get("zone") or attributes.get("picture_zone") or "")
+    if entry.kind != "anatomy" and side is None:
+        side = attributes.get("body_side")
+    return places_of_entry(entry, side, zone)
+
+
+def places_of_entry(entry: Entry, side: str | None, zone: str) -> tuple[Place, ...]:
+    """Places of an entry on a side, in a zone."""
+    if entry.kind == "anatomy":
+        return (Place(entry.id, side, zone),)
+    inside = entry.places or (REGION_ENTRIES.get(entry.region, entry.region),)
+    return tuple(Place(place, side, zone) for place in inside)
+
+
+def picture_zone(mask: np.ndarray, request: SliceRequest) -> str:
+    """Where in a picture without position a mask lies, by thirds of its height and halves of its
+    width, for instance "upper, left half of the picture"; "" for an empty mask.
+
+    It is said of the picture and never of the patient: a picture may be mirrored.
+    """
+    if not mask.any() or request.pixel_to_ras is not None:
+        return ""
+    rows, columns = np.nonzero(mask)
+    height, width = mask.shape
+    y, x = float(rows.mean()) / height, float(columns.mean()) / width
+    upper = "upper" if y < THIRD else "lower" if y > 1 - THIRD else "middle"
+    return f"{upper}, {'left' if x < 0.5 else 'right'} half of the picture"
