@@ -15,9 +15,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from velcro_engine.errors import VelcroError
+from velcro_engine.errors import ProtocolError
 from velcro_engine.protocol import PROTOCOL_VERSION
-from velcro_engine.result import LinkResult
 
 from .engine_state import STATE_MESSAGES, EngineState
 from .observable import Signal
@@ -74,8 +73,6 @@ class EngineClient:
         self._deadline: float | None = None  # of the start or of a cancel
         self._mayRestart = True
 
-    # --- what the panel reads ---------------------------------------------------------------
-
     @property
     def state(self) -> EngineState:
         return self._state
@@ -99,8 +96,6 @@ class EngineClient:
         """True while an answer is awaited or the worker is being started."""
         return bool(self._questions) or self._newest is not None or self._deadline is not None
 
-    # --- life of the worker -----------------------------------------------------------------
-
     def start(self) -> None:
         """Start the worker unless it runs already. Returns at once."""
         if self._process is not None:
@@ -119,14 +114,16 @@ class EngineClient:
         process, self._process = self._process, None
         self._loaded, self._deadline = False, None
         self._questions.closeAll()
-        self._waiting.clear()
-        self._inFlight = self._newest = None
+        self._waiting, self._inFlight, self._newest = [], None, None
         if process is not None:
             process.dismiss(graceSeconds)
         self._enter(EngineState.STOPPED)
 
     def restart(self) -> None:
         """Kill the worker and start it anew (the user's button); the newest link is asked again."""
+        if self._process is None and not self._isInstalled():
+            self._enter(EngineState.NOT_INSTALLED)
+            return
         self._mayRestart = True
         self._startAnew()
 
@@ -139,21 +136,15 @@ class EngineClient:
             self._deadline = self._clock() + START_SECONDS
             self._sendLoad()
 
-    # --- what can be asked ------------------------------------------------------------------
-
     def link(self, placed: PlacedRequest) -> int:
         """Ask for a link; the newest wins. Starts the worker if needed. Returns the request id."""
         requestId = self._questions.takeId()
         self._newest = (requestId, placed)
         running = self._questions.get(self._inFlight)
-        if running is not None and not running.unwanted:
-            otherSlice = running.placed.request.slice_id != placed.request.slice_id
-            if otherSlice:
-                # Its slice is no longer looked at: let the worker stop encoding it if it can.
-                running.unwanted = True
-                self._send(
-                    {"type": "cancel", "id": self._questions.takeId(), "cancel_id": self._inFlight}
-                )
+        if running is not None and running.isOnOtherSlice(placed) and not running.unwanted:
+            # Its slice is no longer looked at: let the worker stop encoding it if it can.
+            running.unwanted = True
+            self._sendCancel(self._inFlight)
         if self._process is None and self._state is not EngineState.FAILED:
             self.start()
         if self._state is EngineState.FAILED:
@@ -212,11 +203,9 @@ class EngineClient:
         if not self._questions:
             return
         for requestId in self._questions.markUnwanted():
-            self._send({"type": "cancel", "id": self._questions.takeId(), "cancel_id": requestId})
+            self._sendCancel(requestId)
         self._deadline = self._clock() + CANCEL_SECONDS
         self._enter(EngineState.CANCELLED)
-
-    # --- what the timer drives --------------------------------------------------------------
 
     def poll(self) -> None:
         """Deliver what the worker said; call from a timer on the main thread."""
@@ -305,13 +294,9 @@ class EngineClient:
         if asked.unwanted:
             return
         try:
-            result = LinkResult.from_message(dict(header["result"]), payload)
-            if result.mask.shape != asked.placed.request.pixels.shape:
-                raise ValueError(f"mask of shape {result.mask.shape}")
-        except (VelcroError, KeyError, TypeError, ValueError) as error:
-            self.linkFailed.emit(
-                "protocol", "The engine's answer is damaged; try again.", repr(error)
-            )
+            result = asked.linkResult(header, payload)
+        except ProtocolError as error:
+            self.linkFailed.emit(error.kind, error.message, error.detail)
             return
         self._mayRestart = True  # it works: the next crash may be mended again
         if not callSafely(self._isCurrent, asked.placed):
@@ -345,8 +330,6 @@ class EngineClient:
             self._startAnew()  # it did not listen
         else:
             self._fail("The engine did not answer while starting; press Restart.", "", True)
-
-    # --- inner work -------------------------------------------------------------------------
 
     def _launch(self, state: EngineState) -> None:
         self._loaded = False
@@ -386,8 +369,7 @@ class EngineClient:
 
     def _sendLoad(self) -> None:
         self._questions.closeAll("load")  # an older load's answer no longer counts
-        requestId = self._questions.takeId()
-        self._questions.add(requestId, Question("load"))
+        requestId = self._questions.add(self._questions.takeId(), Question("load"))
         self._send({**self._loadOptions, "type": "load", "id": requestId})
 
     def _sendNewest(self) -> None:
@@ -401,6 +383,9 @@ class EngineClient:
         self._inFlight = requestId
         self._send({"type": "link", "id": requestId, "request": header}, payload)
         self._enter(EngineState.LINKING)
+
+    def _sendCancel(self, requestId: int | None) -> None:
+        self._send({"type": "cancel", "id": self._questions.takeId(), "cancel_id": requestId})
 
     def _send(self, header: dict[str, Any], payload: bytes = b"") -> None:
         if self._process is not None:

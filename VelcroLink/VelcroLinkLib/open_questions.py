@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from velcro_engine.errors import ProtocolError, VelcroError
+from velcro_engine.result import LinkResult
+
 from .slice_request import PlacedRequest
 
 
@@ -20,6 +23,21 @@ class Question:
     onError: Callable[[str, str, str], None] | None = None
     placed: PlacedRequest | None = None
     unwanted: bool = False
+
+    def isOnOtherSlice(self, placed: PlacedRequest) -> bool:
+        return self.placed is None or self.placed.request.slice_id != placed.request.slice_id
+
+    def linkResult(self, header: dict[str, Any], payload: bytes) -> LinkResult:
+        """The result in an answer to a link. Raises ProtocolError when it does not fit."""
+        try:
+            result = LinkResult.from_message(dict(header["result"]), payload)
+            if self.placed is None or result.mask.shape != self.placed.request.pixels.shape:
+                raise ValueError(f"mask of shape {result.mask.shape}")
+        except (VelcroError, KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(
+                "The engine's answer is damaged; try again.", repr(error)
+            ) from error
+        return result
 
     def answer(self, header: dict[str, Any], payload: bytes) -> None:
         if self.onAnswer is not None and not self.unwanted:
@@ -57,8 +75,10 @@ class OpenQuestions:
         requestId, self._nextId = self._nextId, self._nextId + 1
         return requestId
 
-    def add(self, requestId: int, question: Question) -> None:
+    def add(self, requestId: int, question: Question) -> int:
+        """Open a question under this id; returns the id."""
         self._questions[requestId] = question
+        return requestId
 
     def get(self, requestId: Any) -> Question | None:
         return self._questions.get(requestId)
