@@ -39,7 +39,7 @@ _LINK = re.compile(r"https?://[^\s\"<>\\^`{|}]+\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Code:
     """A concept of a published vocabulary that the entry is the same as."""
 
@@ -53,7 +53,7 @@ class Code:
         return code_key(self.scheme, self.value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One thing that can be seen on an image. Lists are tuples; ids are lower snake case.
 
@@ -91,6 +91,7 @@ class Entry:
 
 
 FIELDS = tuple(field.name for field in fields(Entry))
+_FIELD_SET = frozenset(FIELDS)
 
 
 class EntryError(ValueError):
@@ -149,9 +150,9 @@ def entry_from_dict(data: Any) -> Entry:
     """
     if not isinstance(data, Mapping):
         raise EntryError("entry", "is not an object with named fields")
-    for key in data:
-        if key not in FIELDS:
-            raise EntryError(str(key), "is not a field of an entry")
+    if not data.keys() <= _FIELD_SET:
+        unknown = next(str(key) for key in data if key not in _FIELD_SET)
+        raise EntryError(unknown[:60], "is not a field of an entry")
     for key in ("id", "name", "definition", "kind"):
         if key not in data:
             raise EntryError(key, "is missing")
@@ -208,8 +209,11 @@ def _list(data: Mapping, field: str) -> list:
 
 
 def _strings(data: Mapping, field: str, maximum: int = MAXIMUM_NAME) -> tuple[str, ...]:
-    values = tuple(_clean(field, value, maximum) for value in _list(data, field))
-    if len(set(values)) != len(values):
+    given = _list(data, field)
+    if not given:
+        return ()
+    values = tuple([_clean(field, value, maximum) for value in given])
+    if len(values) > 1 and len(set(values)) != len(values):
         raise EntryError(field, "names the same thing twice")
     return values
 
@@ -219,7 +223,7 @@ def _ids(data: Mapping, field: str) -> tuple[str, ...]:
     for value in values:
         if not _ID.match(value):
             raise EntryError(field, f"'{value[:60]}' is not an id (lower snake case)")
-    if data["id"] in values:
+    if values and data["id"] in values:
         raise EntryError(field, "names the entry itself")
     return values
 
@@ -270,7 +274,7 @@ def _codes(value: Any) -> tuple[Code, ...]:
         if not _SCHEME.match(code.scheme):
             raise EntryError("codes", f"'{code.scheme}' is not a coding scheme's name")
         codes.append(code)
-    if len({code.key for code in codes}) != len(codes):
+    if len(codes) > 1 and len({code.key for code in codes}) != len(codes):
         raise EntryError("codes", "names the same code twice")
     return tuple(codes)
 
