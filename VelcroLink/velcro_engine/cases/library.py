@@ -20,11 +20,11 @@ from ..errors import InputError
 from ..knowledge_base import KnowledgeBase
 from ..resources import user_data_folder
 from .places import places_of_entry
-from .record import Finding, Hit, Item, Place, Query, closure
+from .reading import KEPT_DTYPE, item_of, read_closure, read_rows
+from .record import Hit, Item, Place, Query, closure
 from .schema import damaged, open_file, sqlite_errors, transaction
-from .search import ExactIndex, Rows
+from .search import ExactIndex
 
-KEPT_DTYPE = "<f2"  # half the size; cosines differ in the fourth decimal
 _ITEM = (
     "SELECT items.id, cases.pseudonym, kind, entry, side, plane, modality, accepted, attributes, "
     "text FROM items JOIN cases ON cases.id = case_id"
@@ -285,7 +285,7 @@ class CaseLibrary:
             }
         try:
             return [
-                _item(row, places, findings, pictures, vectors)
+                item_of(row, places, findings, pictures, vectors)
                 for row in sorted(rows, key=lambda row: row[0])
             ]
         except (TypeError, ValueError, RecursionError, InputError) as error:
@@ -311,94 +311,10 @@ class CaseLibrary:
         (newest,) = self._execute("SELECT MAX(id) FROM items").fetchone()
         if newest is not None and newest > last:
             try:
-                index.extend(self._new_rows(model, last), self._closure())
+                index.extend(
+                    read_rows(self._connection, model, last), read_closure(self._connection)
+                )
             except (TypeError, ValueError) as error:
                 self._indexes.clear()
                 raise damaged(self.path, error) from error
         return index
-
-    def _closure(self) -> dict[str, dict[str, int]]:
-        found: dict[str, dict[str, int]] = {}
-        for entry, ancestor, distance in self._execute("SELECT * FROM closure"):
-            found.setdefault(entry, {})[ancestor] = int(distance)
-        return found
-
-    def _new_rows(self, model: str, after: int) -> Rows:
-        dimension = 0
-        if model:
-            found = self._execute(
-                "SELECT dimension FROM models WHERE fingerprint = ?", model
-            ).fetchone()
-            dimension = int(found[0]) if found else 0
-        source, values = f"{_COLUMNS} FROM items JOIN cases ON cases.id = case_id", [after]
-        if model:
-            source = (
-                f"{_COLUMNS}, vector FROM items JOIN cases ON cases.id = case_id "
-                "JOIN embeddings ON embeddings.item_id = items.id "
-                "JOIN models ON models.id = model_id AND models.fingerprint = ?"
-            )
-            values = [model, after]
-        rows = self._execute(f"{source} WHERE items.id > ? ORDER BY items.id", *values).fetchall()
-        columns = list(zip(*rows, strict=True)) or [()] * (8 if model else 7)
-        vectors = None
-        if model and rows:
-            vectors = np.frombuffer(b"".join(columns[7]), dtype=KEPT_DTYPE)
-            if vectors.size != len(rows) * dimension or not np.isfinite(vectors).all():
-                raise ValueError("embeddings of another size")
-            vectors = vectors.reshape(len(rows), dimension).astype(np.float32)
-        number_of = {identifier: n for n, identifier in enumerate(columns[0])}
-        places = self._rows_of("places", "entry, side, zone", after, number_of)
-        findings = self._rows_of("findings", "entry", after, number_of)
-        return Rows(
-            *columns[:7],
-            vectors,
-            *(list(c) for c in (zip(*places, strict=True) if places else ([],) * 4)),
-            *(list(c) for c in (zip(*findings, strict=True) if findings else ([],) * 2)),
-        )
-
-    def _rows_of(
-        self, table: str, columns: str, after: int, number_of: dict[int, int]
-    ) -> list[tuple]:
-        return [
-            (number_of[item], *values)
-            for item, *values in self._execute(
-                f"SELECT item_id, {columns} FROM {table} WHERE item_id > ?", after
-            )
-            if item in number_of
-        ]
-
-
-_COLUMNS = "SELECT items.id, pseudonym, kind, entry, plane, modality, accepted"
-
-
-def _item(
-    row: tuple,
-    places: dict[int, list[tuple]],
-    findings: dict[int, list[tuple]],
-    pictures: dict[int, bytes],
-    vectors: dict[int, tuple[str, bytes]],
-) -> Item:
-    identifier, case, kind, entry, side, plane, modality, accepted, attributes, text = row
-    fingerprint, vector = vectors.get(identifier, ("", None))
-    measured = json.loads(attributes)
-    if not isinstance(measured, dict) or not isinstance(text, str):
-        raise ValueError("attributes or text of another kind")
-    return Item(
-        case=case,
-        kind=kind,
-        entry=entry,
-        side=side,
-        embedding=None if vector is None else np.frombuffer(vector, dtype=KEPT_DTYPE),
-        model=fingerprint,
-        places=tuple(Place(*values) for values in places.get(identifier, ())),
-        findings=tuple(
-            Finding(e, s, tuple(json.loads(words))) for e, s, words in findings.get(identifier, ())
-        ),
-        attributes=measured,
-        text=text,
-        thumbnail=pictures.get(identifier, b""),
-        plane=plane,
-        modality=modality,
-        accepted=bool(accepted),
-        identifier=int(identifier),
-    ).checked()

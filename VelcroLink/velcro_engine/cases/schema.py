@@ -75,7 +75,7 @@ def sqlite_errors(path: Path) -> Iterator[None]:
                 f"'{path}' cannot be written; check its folder and permissions.", text
             ) from error
         raise damaged(path, error) from error
-    except (sqlite3.DatabaseError, OverflowError, MemoryError) as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError, OverflowError, MemoryError) as error:
         raise damaged(path, error) from error
 
 
@@ -137,8 +137,9 @@ def _configure(connection: sqlite3.Connection) -> None:
         "secure_delete = ON",  # what is removed is gone from the file
     ):
         connection.execute(f"PRAGMA {pragma}")
-    if hasattr(connection, "setconfig"):  # Python 3.12
-        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+    defensive = getattr(sqlite3, "SQLITE_DBCONFIG_DEFENSIVE", None)  # Python 3.12
+    if defensive is not None:
+        connection.setconfig(defensive, True)  # type: ignore[attr-defined]
 
 
 def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
