@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from velcro_engine.errors import VelcroError
@@ -92,3 +94,36 @@ def test_site_is_written(kb, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(VelcroError, match="is a file"):
         kb("site", "--out", tmp_path / "file")
+
+
+class Tower:
+    """Stands in for a model's text tower, which its own tests cover."""
+
+    fingerprint = "tower"
+
+    def embed_text(self, texts):
+        rows = np.zeros((len(texts), 64), dtype=np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for a, b in pairwise(text.partition("[BODY]")[0].lower()):
+                row[(ord(a) * 31 + ord(b)) % 64] += 1
+        return rows
+
+
+@pytest.mark.filterwarnings("ignore:Local mode")
+def test_entries_are_found_by_their_texts_here_and_on_a_server(kb, tmp_path, monkeypatch):
+    pytest.importorskip("qdrant_client", reason="qdrant-client is optional and not installed")
+    runtime = pytest.importorskip("velcro_engine.runtime")
+    monkeypatch.setattr(runtime, "open_runtime", lambda model: Tower())
+    small = tmp_path / "small.json"
+    kb("export", small)
+    content = json.loads(small.read_text(encoding="utf-8"))
+    kept = [e | {"is_a": [], "part_of": [], "places": []} for e in content["entries"][:40]]
+    small.write_text(json.dumps(content | {"entries": kept}), encoding="utf-8")
+    first = kept[7]
+    out = kb("similar", first["name"], "--kb", small, "--limit", "1")[1]
+    assert out.split()[1] == first["id"]
+    server = tmp_path / "server"
+    assert "40 entries sent, 40 there now" in kb("share", "--kb", small, "--server", server)[1]
+    assert "0 entries sent" in kb("share", "--kb", small, "--server", server)[1]
+    out = kb("similar", first["name"], "--server", server, "--limit", "1")[1]
+    assert out.split()[1] == first["id"]

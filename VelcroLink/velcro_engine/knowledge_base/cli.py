@@ -1,4 +1,4 @@
-"""`velcrolink kb check | stats | show | search | import | export | versions | restore | site`."""
+"""`velcrolink kb check | stats | show | search | import | export | ...`: the knowledge base."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import InputError, KnowledgeBaseError
 from ..resources import resource_path
+from . import cli_meaning
 from .entry import Entry, entry_to_dict
 from .store import BUNDLED, KnowledgeBase, active_paths, load_knowledge_base
 
@@ -79,12 +80,15 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
         command.add_argument(
             "--kb", type=Path, action="append", help="instead of the bundled one and your own"
         )
+    cli_meaning.add_arguments(commands)
     parser.set_defaults(run=run)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Run one `kb` command; 0: done, 1: `check` found faults. Raises VelcroError otherwise."""
+    if "kb_run" in args:
+        return int(args.kb_run(args))
     return {
         "check": _check,
         "stats": _stats,
