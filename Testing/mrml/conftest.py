@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -40,3 +41,18 @@ def sliceNode(scene):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20260101)
+
+
+@pytest.fixture(scope="session")
+def slicerLists():
+    """Slicer's Terminologies logic with the two lists that Slicer loads at start."""
+    folder = Path(os.environ.get("VELCROLINK_DATA", "")) / "terminology"
+    types = folder / "SegmentationCategoryTypeModifier-DICOM-Master.json"
+    if not types.is_file():
+        pytest.skip("set VELCROLINK_DATA to the data folder that holds Slicer's terminology lists")
+    logic = slicer.vtkSlicerTerminologiesModuleLogic()
+    assert logic.LoadTerminologyFromFile(str(types))
+    assert logic.LoadRegionContextFromFile(
+        str(folder / "AnatomicRegionAndModifier-DICOM-Master.json")
+    )
+    return logic

@@ -11,7 +11,9 @@ import mrml_scene as ms
 import numpy as np
 import pytest
 
+from velcro_engine import slices
 from velcro_engine.result import LinkResult
+from velcro_engine.volume import make_volume
 from VelcroLinkLib.mask_voxels import maskToVoxels
 from VelcroLinkLib.segmentation_result import segmentationForVolume, showPreview
 from VelcroLinkLib.slice_request import SliceRequestBuilder
@@ -65,6 +67,15 @@ def ellipseInBox(shape, box):
     return u**2 + v**2 <= 1.0
 
 
+def ellipseOnView(placed, directions, centre):
+    """bool H x W: pixel centres inside the ellipse that was drawn in the view."""
+    y, x = np.indices(placed.request.pixels.shape)
+    pixels = np.stack([x, y, np.zeros_like(x), np.ones_like(x)], axis=-1)
+    onView = ((pixels @ placed.grid.pixelToRas.T)[..., :3] - centre) @ directions
+    across, up = onView[..., 0] / (ROI_MM[0] / 2), onView[..., 1] / (ROI_MM[1] / 2)
+    return across**2 + up**2 <= 1.0
+
+
 def voxelsUnderEllipse(shape, ijkToRas, directions, centre):
     """bool K x J x I from the definition, looking at every voxel of the volume."""
     k, j, i = np.indices(tuple(reversed(shape)))
@@ -100,10 +111,7 @@ def test_mask_voxels_are_those_under_the_drawn_shape(scene, sliceNode, kind, vie
     centre = matrix[:3, :3] @ (np.array(shape) // 2) + matrix[:3, 3]
     placed, _ = drawAndShow(scene, sliceNode, volume, directions, centre)
     toPixel = np.linalg.inv(placed.grid.pixelToRas)
-    y, x = np.indices(placed.request.pixels.shape)
-    ras = np.stack([x, y, np.zeros_like(x), np.ones_like(x)], axis=-1) @ placed.grid.pixelToRas.T
-    onView = (ras[..., :3] - centre) @ directions
-    mask = (onView[..., 0] / (ROI_MM[0] / 2)) ** 2 + (onView[..., 1] / (ROI_MM[1] / 2)) ** 2 <= 1
+    mask = ellipseOnView(placed, directions, centre)
     showPreview(volume, placed, linkResult(mask))
     found = ms.segmentArray(segmentationForVolume(volume), "VelcroLinkPreview", shape)
     expected = voxelsUnderEllipse(shape, matrix, directions, centre)
@@ -189,3 +197,34 @@ def test_mask_at_the_edge_of_the_volume_stays_inside_it(scene, sliceNode):
     i0, i1, j0, j1, k0, k1 = maskToVoxels(mask, placed.grid, volumeGeometry(volume)).extent
     assert min(i0, j0, k0) >= 0
     assert i1 < shape[0] and j1 < shape[1] and k1 < shape[2]
+
+
+@pytest.mark.parametrize("kind", list(VOLUMES))
+@pytest.mark.parametrize("view", list(VIEWS))
+def test_voxels_agree_with_the_engines(scene, sliceNode, kind, view):
+    """On a voxel layer both are the same. On an oblique plane the engine takes one voxel in each
+    column, which is right for measuring; the segment also holds the others that the plane passes
+    through, since without them the view would show holes."""
+    volume, matrix, shape = addTestVolume(scene, kind)
+    centre = matrix[:3, :3] @ (np.array(shape) // 2) + matrix[:3, 3]
+    placed, _ = drawAndShow(scene, sliceNode, volume, VIEWS[view], centre)
+    mask = ellipseInBox(placed.request.pixels.shape, placed.request.box)
+    ours = maskToVoxels(mask, placed.grid, volumeGeometry(volume)).inVolume(shape)
+    held = make_volume(np.zeros(tuple(reversed(shape)), np.int16), matrix)
+    grid = placed.grid
+    cut = slices.Slice(
+        placed.request.pixels,
+        placed.request.pixels.astype(np.float32),
+        grid.pixelToRas,
+        grid.plane,
+        grid.thickness,
+        True,
+        None,
+        None,
+    )
+    theirs = slices.mask_to_voxels(mask, cut, held)
+    if grid.layer is not None:
+        np.testing.assert_array_equal(ours, theirs)
+    else:
+        assert not (theirs & ~ours).any()
+        assert theirs.sum() <= ours.sum() <= 2.2 * theirs.sum()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import mrml_scene as ms
 import numpy as np
 import pytest
@@ -157,6 +159,24 @@ def test_accept_names_codes_and_marks_the_segment(volume, ask):
     assert entry.GetTypeModifierObject().GetCodeValue() == "7771000"
     assert entry.GetRegionObject().GetCodeValue() == "12738006"
     assert segment.GetColor() != (0.5, 0.5, 0.5)
+
+
+def test_colour_comes_from_slicers_terminology_where_it_is_loaded(
+    volume, ask, monkeypatch, slicerLists
+):
+    module = types.SimpleNamespace(logic=lambda: slicerLists)
+    monkeypatch.setattr(
+        slicer, "modules", types.SimpleNamespace(terminologies=module), raising=False
+    )
+    kidney = {
+        **HIPPOCAMPUS,
+        "id": "kidney",
+        "name": "Kidney",
+        "codes": [{"scheme": "SCT", "value": "64033007"}],
+    }
+    segmentId = acceptPreview(volume, kidney, "left", *ask())
+    segment = segmentationForVolume(volume).GetSegmentation().GetSegment(segmentId)
+    assert segment.GetColor() == pytest.approx((185 / 255, 102 / 255, 83 / 255))
 
 
 def test_accept_adds_a_row_to_the_results_table(scene, volume, ask):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -39,21 +38,6 @@ def parsed(tag):
     assert logic.DeserializeTerminologyEntry(tag, entry)
     assert logic.SerializeTerminologyEntry(entry) == tag, "Slicer writes it the same way"
     return entry
-
-
-@pytest.fixture(scope="module")
-def slicerLists():
-    """Slicer's Terminologies logic with the two lists that Slicer loads at start."""
-    folder = Path(os.environ.get("VELCROLINK_DATA", "")) / "terminology"
-    types = folder / "SegmentationCategoryTypeModifier-DICOM-Master.json"
-    if not types.is_file():
-        pytest.skip("set VELCROLINK_DATA to the data folder that holds Slicer's terminology lists")
-    logic = slicer.vtkSlicerTerminologiesModuleLogic()
-    assert logic.LoadTerminologyFromFile(str(types))
-    assert logic.LoadRegionContextFromFile(
-        str(folder / "AnatomicRegionAndModifier-DICOM-Master.json")
-    )
-    return logic
 
 
 def test_tag_has_type_side_and_region():

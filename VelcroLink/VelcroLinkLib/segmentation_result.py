@@ -118,7 +118,7 @@ def acceptPreview(
     results table and remove the preview, as one undo step. Returns the new segment's id.
 
     entry: the whole knowledge-base entry. It need not be the best one: an entry the user chose
-    instead is noted as "corrected". status: a vtkSlicerSegmentationsModuleLogic.SegmentStatus,
+    instead is noted as "corrected". terminologiesLogic: Slicer's own unless given. status: a vtkSlicerSegmentationsModuleLogic.SegmentStatus,
     InProgress unless given (one slice of a structure is rarely all of it).
 
     Raises InputError when the volume has changed since the link, GeometryError for an empty mask.
@@ -130,6 +130,7 @@ def acceptPreview(
         raise GeometryError("The mask covers no voxel of the volume; enlarge the region.")
     node = segmentationForVolume(volumeNode)
     segmentation = node.GetSegmentation()
+    terminologiesLogic = terminologiesLogic or _slicersTerminologies()
     _saveForUndo(volumeNode.GetScene(), node)
     with _oneChange(node):
         clearPreview(volumeNode)
@@ -146,6 +147,12 @@ def acceptPreview(
         segment.SetTag("VelcroLink.knowledgeBase", result.knowledge_base)
     addResult(volumeNode.GetScene(), _row(volumeNode, segmentId, name, entry, side, placed, result))
     return segmentId
+
+
+def _slicersTerminologies() -> Any | None:
+    """The logic that holds Slicer's loaded terminology lists; None outside the application."""
+    module = getattr(getattr(slicer, "modules", None), "terminologies", None)
+    return module.logic() if module is not None else None
 
 
 def undoAccept(scene: Any) -> bool:
