@@ -116,6 +116,23 @@ def test_a_projection_radiograph_has_no_position(tmp_path):
     assert volume.modality == "XR" and volume.is_picture
 
 
+def test_an_ultrasound_clip_and_a_tiff_of_pages_are_pictures_to_choose_from(tmp_path):
+    frames = noise((4, 20, 30), np.uint8)
+    image = sitk.GetImageFromArray(frames)
+    image.SetMetaData("0008|0060", "US")
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(tmp_path / "clip.dcm"))
+    writer.KeepOriginalImageUIDOn()
+    writer.Execute(image)
+    sitk.WriteImage(sitk.GetImageFromArray(frames), str(tmp_path / "pages.tif"))
+    for name, modality in (("clip.dcm", "US"), ("pages.tif", None)):
+        with pytest.raises(InputError, match="4 frames"):
+            read_volume(tmp_path / name)
+        volume = read_volume(tmp_path / name, frame=2)
+        assert volume.is_picture and volume.modality == modality
+        assert np.array_equal(volume.array[0], frames[2])
+
+
 @pytest.mark.parametrize("empty", ["folder", "text"])
 def test_a_folder_without_dicom_is_refused(tmp_path, empty):
     if empty == "text":

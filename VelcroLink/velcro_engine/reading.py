@@ -20,7 +20,7 @@ from .volume import LPS_TO_RAS, MAXIMUM_VOXELS, Volume, luminance, make_volume
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr")
-POSITION_TAG = "0020|0032"
+MODALITY_TAG, POSITION_TAG = "0008|0060", "0020|0032"
 DICOM_MODALITIES = {"CT": "CT", "MR": "MR", "US": "US", "CR": "XR", "DX": "XR", "DR": "XR"}
 
 
@@ -47,7 +47,9 @@ def read_volume(
 
         stack = read_dicom_folder(path, series)
         told = modality or DICOM_MODALITIES.get(stack.modality)
-        return _to_volume(stack.image, path, frame, told, stack.has_position)
+        return _to_volume(
+            stack.image, path, frame, told, stack.has_position, not stack.has_position
+        )
     _check_file(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -58,7 +60,12 @@ def read_volume(
     except (RuntimeError, MemoryError) as error:
         raise _reading_error(path, error) from error
     told = modality or _modality_of(reader)
-    return _to_volume(image, path, frame, told, _has_position(path, reader, image))
+    has_position = _has_position(path, reader, image)
+    # pages of a TIFF and frames of a DICOM film or ultrasound clip are pictures, not a volume
+    is_flat = path.name.lower().endswith(PICTURE_SUFFIXES) or (
+        MODALITY_TAG in reader.GetMetaDataKeys() and not has_position
+    )
+    return _to_volume(image, path, frame, told, has_position, is_flat)
 
 
 def _check_file(path: Path) -> None:
@@ -164,7 +171,7 @@ def _reading_error(path: Path, error: BaseException) -> InputError:
 
 
 def _modality_of(reader: sitk.ImageFileReader) -> str | None:
-    for key in ("0008|0060", "Modality"):
+    for key in (MODALITY_TAG, "Modality"):
         if reader.HasMetaDataKey(key):
             value = reader.GetMetaData(key).strip().upper().removeprefix("MET_MOD_")
             return DICOM_MODALITIES.get(value)
@@ -180,7 +187,7 @@ def _has_position(path: Path, reader: sitk.ImageFileReader, image: sitk.Image) -
         return "NRRD_space" in keys
     if "qform_code" in keys and "sform_code" in keys:
         return reader.GetMetaData("qform_code") != "0" or reader.GetMetaData("sform_code") != "0"
-    if "0008|0060" in keys:  # a single DICOM file: projections carry no patient position
+    if MODALITY_TAG in keys:  # a single DICOM file: projections carry no patient position
         return POSITION_TAG in keys
     return True
 
@@ -191,6 +198,7 @@ def _to_volume(
     frame: int | None,
     modality: str | None,
     has_position: bool,
+    is_flat: bool,
 ) -> Volume:
     array = sitk.GetArrayFromImage(image)
     components = image.GetNumberOfComponentsPerPixel()
@@ -201,7 +209,7 @@ def _to_volume(
         array = luminance(array)
     elif components > 1:  # NRRD keeps the images of a series as the components of each voxel
         array = np.moveaxis(array, -1, 0)
-    spatial = min(dimension, 3)
+    spatial = 2 if is_flat else min(dimension, 3)
     frames = array.reshape((-1, *array.shape[array.ndim - spatial :]))
     array = frames[_chosen_frame(path, frame, len(frames))]
     matrix = np.eye(4)
@@ -209,8 +217,7 @@ def _to_volume(
     matrix[:spatial, :spatial] = direction * np.array(image.GetSpacing()[:spatial])
     matrix[:spatial, 3] = image.GetOrigin()[:spatial]
     is_picture = spatial == 2 or (not has_position and array.shape[0] == 1)
-    if spatial == 2:
-        array = array[np.newaxis]
+    array = array.reshape((-1, *array.shape[-2:]))
     return make_volume(
         array,
         LPS_TO_RAS @ matrix,
