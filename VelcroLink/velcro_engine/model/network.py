@@ -109,11 +109,13 @@ class SamEncoder(nn.Module):
 class VelcroPromptEncoder(PromptEncoder):
     """segment-anything's prompt encoder reading points and box corners as one list of points."""
 
-    def embed(self, points: Tensor, labels: Tensor) -> Tensor:
-        """points N x P x 2 in input pixels; labels N x P (0 outside, 1 inside, 2 / 3 box corners,
+    def embed(
+        self, points: Tensor, labels: Tensor, size: tuple[int, int] | None = None
+    ) -> Tensor:
+        """points N x P x 2 in pixels of a picture of `size` (else the configured input size); labels N x P (0 outside, 1 inside, 2 / 3 box corners,
         -1 nothing) -> N x P x C. The same sums as the parent's, without writing in place, so that
         it can be exported."""
-        pe = self.pe_layer.forward_with_coords(points + 0.5, self.input_image_size)
+        pe = self.pe_layer.forward_with_coords(points + 0.5, size or self.input_image_size)
         out = torch.where((labels == NO_POINT)[..., None], self.not_a_point_embed.weight, pe)
         for index, kind in enumerate(self.point_embeddings):
             out = out + (labels == index)[..., None].to(out.dtype) * kind.weight
@@ -208,10 +210,11 @@ class VelcroNetwork(nn.Module):
         c, d = config.width, config.embedding
         if sam is None:
             self.encoder: nn.Module = CompactEncoder(config)
-            grid = config.size // STRIDE
+            self.stride = STRIDE
         else:
             self.encoder = SamEncoder(sam.image_encoder, c)
-            grid = config.size // 16
+            self.stride = 16
+        grid = config.size // self.stride
         self.prompt_encoder = VelcroPromptEncoder(
             embed_dim=c,
             image_embedding_size=(grid, grid),
@@ -251,7 +254,8 @@ class VelcroNetwork(nn.Module):
     def decode(self, encoded: Encoded, points: Tensor, labels: Tensor) -> Decoded:
         """`encoded` has one row for each prompt; points N x P x 2, labels N x P."""
         grid = encoded.embedding.shape[-2:]
-        sparse = self.prompt_encoder.embed(points, labels)
+        size = (int(grid[0]) * self.stride, int(grid[1]) * self.stride)
+        sparse = self.prompt_encoder.embed(points, labels, size)
         dense = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         masks, iou, token = self.decoder.decode(
             encoded.embedding, self.image_pe(grid), sparse, dense, encoded.fine4, encoded.fine2

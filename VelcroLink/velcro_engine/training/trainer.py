@@ -47,7 +47,8 @@ class Recipe:
     warmup: int = 200
     ema: float = 0.998
     seed: int = 42
-    dense_size: int = 192
+    small_size: int = 192  # pictures are this large until the last `fine_steps`
+    fine_steps: int = 500
     dataset_weights: dict[str, float] = field(default_factory=dict)
     sam: str = ""  # type of a SAM checkpoint that is the backbone, e.g. "vit_b"
     baseline: str = ""  # name of a baseline of the benchmark; "" trains VELCRO
@@ -111,7 +112,8 @@ class StepBatches(IterableDataset):
         for step in range(self.first + offset, self.until, stride):
             rng = np.random.default_rng([self.recipe.seed, step, self.rank])
             dense = step < self.recipe.dense_steps
-            self.sampler.size = self.recipe.dense_size if dense else self.recipe.network.size
+            fine = step >= self.recipe.steps - self.recipe.fine_steps
+            self.sampler.size = self.recipe.network.size if fine else self.recipe.small_size
             self.sampler.prompts_per_slice = 1 if dense else self.recipe.prompts
             yield collate([self.sampler.draw(rng) for _ in range(self.recipe.batch)])
 
@@ -250,7 +252,9 @@ def velcro_loss(
 def segmentation_loss(decoded: Decoded, batch: Batch) -> tuple[Tensor, Tensor, float]:
     """(mask loss, squared error of the predicted IoU, mean IoU) of the prompts that have a mask."""
     target = batch["masks"]
-    if target.shape[-1] != decoded.masks.shape[-1]:  # SAM's masks have a quarter of the input's side
+    if (
+        target.shape[-1] != decoded.masks.shape[-1]
+    ):  # SAM's masks have a quarter of the input's side
         size = decoded.masks.shape[-2:]
         target = (F.adaptive_avg_pool2d(target.float()[:, None], size)[:, 0] >= 0.5).to(target)
     use = batch["has_mask"].float()
@@ -304,7 +308,9 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> tuple[TrainingState, R
         tensors = load_file(str(folder / "tensors.safetensors"), device=device)
         state = new_state(recipe, raw["entities"], device)
         for prefix in ("network", "table", "average", "average_table"):
-            part = {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
+            part = {
+                k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")
+            }
             getattr(state, prefix).load_state_dict(part)
         optimizer = state.optimizer.state_dict()
         for key, value in tensors.items():
@@ -334,8 +340,9 @@ def train(
     """Run to `recipe.steps`, writing checkpoints and one log line every 50 steps."""
     started = last_saved = time.time()
     figures: dict[str, list[float]] = {}
-    # the dense phase and the joint phase have other picture sizes: one loader each
-    bounds = [b for b in (recipe.dense_steps, recipe.steps) if b > state.step]
+    # what a slice holds changes between the phases: one loader each
+    phases = (recipe.dense_steps, recipe.steps - recipe.fine_steps, recipe.steps)
+    bounds = sorted({b for b in phases if b > state.step})
     for until in bounds:
         batches = StepBatches(sampler, recipe, state.step, until=until)
         loader = DataLoader(
@@ -350,7 +357,9 @@ def train(
                 means = " ".join(f"{k} {np.mean(v):.3f}" for k, v in figures.items())
                 rate = spent / max(1.0, done)
                 left = (recipe.steps - state.step) * rate / 60
-                log(f"step {state.step}/{recipe.steps} {rate:.2f} s/step, {left:.0f} min left: {means}")
+                log(
+                    f"step {state.step}/{recipe.steps} {rate:.2f} s/step, {left:.0f} min left: {means}"
+                )
                 figures, started = {}, time.time()
             if time.time() - last_saved > save_seconds or stop():
                 save_checkpoint(state, recipe, folder)
