@@ -31,7 +31,9 @@ def application(tmp_path_factory):
     """One host for all tests: there can be one QApplication in a process."""
     from host.application import Application
 
-    yield Application(tmp_path_factory.mktemp("slicer"))
+    made = Application(tmp_path_factory.mktemp("slicer"))
+    yield made
+    made.close()
 
 
 @pytest.fixture

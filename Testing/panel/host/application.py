@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -13,6 +14,7 @@ for _window in ("vtkEGLRenderWindow",):  # before vtk: no X server is needed
     os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", _window)
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
+import shiboken6  # noqa: E402
 import slicer  # noqa: E402
 import vtk  # noqa: E402
 from PySide6 import QtCore, QtGui, QtWidgets  # noqa: E402
@@ -366,6 +368,31 @@ class Application:
         delattr(slicer.modules, name.lower())
         slicer.app.moduleManager().modules.pop(name)
         self.process_events()
+
+    def close(self) -> None:
+        """Take everything apart in an order that suits Qt, VTK and Python: widgets first, then the
+        renderers, then the logics, then the scene. Left to the interpreter's end, the order is
+        arbitrary and VTK or PySide may touch what is gone."""
+        if self.window is not None:
+            views = list(self.layout_manager.widgets.values())
+            self.layout_manager.widgets.clear()
+            for view in views:
+                view.slice.managers.RemoveObserver(view.tag)
+            self.window.hide()
+            shiboken6.delete(self.window)
+            for view in views:
+                view.slice.close()
+            del views
+            self.window = None
+        self.process_events()
+        self.scene.Clear(True)
+        for logic in self.logics.values():
+            logic.SetMRMLScene(None)
+        self.logics.clear()
+        self.application_logic.SetMRMLScene(None)
+        for name in ("app", "modules", "mrmlScene"):
+            setattr(slicer, name, None)
+        gc.collect()
 
     # --- everyday actions -------------------------------------------------------------------
     def process_events(self, seconds: float = 0.0) -> None:

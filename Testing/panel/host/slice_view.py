@@ -71,6 +71,14 @@ class SliceRenderer:
         self.interactor.UpdateSize(width, height)
         self.logic.ResizeSliceNode(width, height)
 
+    def close(self) -> None:
+        """Let go of the scene and of the graphics context."""
+        self.style.SetInteractor(None)
+        self.managers.SetMRMLDisplayableNode(None)
+        self.logic.SetMRMLScene(None)
+        self.renderer.RemoveAllViewProps()
+        self.window.Finalize()
+
     def picture(self) -> np.ndarray:
         """The view as uint8, height x width x 4, top row first."""
         image = self.logic.GetImageDataConnection()
@@ -101,7 +109,7 @@ class SliceWidget(wrap(QtWidgets.QWidget)):
         self.setMouseTracking(True)
         self.setFocusPolicy(QtCore.Qt.FocusPolicy.ClickFocus)
         self.setMinimumSize(60, 60)
-        self._tag = renderer.managers.AddObserver("UpdateEvent", lambda *_: self.update())
+        self.tag = renderer.managers.AddObserver("UpdateEvent", lambda *_: self.update())
 
     # --- qMRMLSliceWidget's interface ---------------------------------------------------------
     def mrmlSliceNode(self) -> Any:  # noqa: N802
