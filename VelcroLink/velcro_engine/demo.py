@@ -47,9 +47,14 @@ REGIONS = (
         (-17, -22, -4),
     ),
     Region("Axial slice, a grey nucleus beside the midline", "axial", (1, -30, 8), (22, -5, 8)),
-    Region("Axial slice, a dark space within the brain", "axial", (2, -2, 18), (20, 32, 18)),
+    Region("Axial slice, a dark space within the brain", "axial", (1, -47, 18), (27, 19, 18)),
     Region("Axial slice, lateral of the internal capsule", "axial", (-34, -14, 2), (-15, 20, 2)),
-    Region("Sagittal slice, below the midbrain", "sagittal", (1, -42, -58), (1, -8, -14)),
+    Region(
+        "Sagittal slice, the stalk in front of the cerebellum",
+        "sagittal",
+        (1, -52, -70),
+        (1, -8, -6),
+    ),
 )
 
 

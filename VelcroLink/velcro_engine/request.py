@@ -257,7 +257,7 @@ class SliceRequest:
                 top_k=int(header.get("top_k", 10)),
                 slice_id=str(header.get("slice_id", "")),
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise InputError("The slice request is incomplete.", repr(error)) from error
 
 
