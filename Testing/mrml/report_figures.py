@@ -29,10 +29,11 @@ CENTRE = np.array([3.0, -5.0, 7.0])
 ENTRY = {"id": "liver", "name": "Liver", "kind": "anatomy", "region": "abdomen", "codes": []}
 
 
-def milliseconds(work) -> float:
+def timed(work, *arguments):
+    """(what work gives, CPU milliseconds)."""
     started = time.process_time()
-    work()
-    return (time.process_time() - started) * 1e3
+    made = work(*arguments)
+    return made, (time.process_time() - started) * 1e3
 
 
 def printTimes() -> None:
@@ -54,16 +55,13 @@ def printTimes() -> None:
             centre = CENTRE + directions[:, 2] * offset
             roi = ms.addRoi(scene, centre, (70, 60, 5), axes)
             ms.setView(sliceNode, directions, centre)
-            found = []
-            times.append(
-                milliseconds(lambda: found.append(builder.fromRoi(sliceNode, volume, roi)))
-            )
-            placed = found[0]
+            placed, took = timed(builder.fromRoi, sliceNode, volume, roi)
+            times.append(took)
         mask = matrix.ellipseInBox(placed.request.pixels.shape, placed.request.box)
         result = LinkResult(mask, (), True)
         showPreview(volume, placed, result)
-        times.append(milliseconds(lambda: showPreview(volume, placed, result)))
-        times.append(milliseconds(lambda: acceptPreview(volume, ENTRY, None, placed, result)))
+        times.append(timed(showPreview, volume, placed, result)[1])
+        times.append(timed(acceptPreview, volume, ENTRY, None, placed, result)[1])
         print(f"{name:20}", *(f"{t:10.1f}" for t in times))
     made.close()
 
