@@ -8,6 +8,8 @@ for every tissue).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -59,7 +61,9 @@ def degrade(rng: Generator, image: np.ndarray, keep_zero: bool) -> np.ndarray:
     if rng.random() < 0.75:
         image = random_tone(rng, image, keep_zero)
     if rng.random() < 0.4:
-        image = image * np.exp(smooth_field(rng, size, int(rng.integers(3, 6))) * rng.uniform(0, 0.3))
+        image = image * np.exp(
+            smooth_field(rng, size, int(rng.integers(3, 6))) * rng.uniform(0, 0.3)
+        )
     if rng.random() < 0.35:
         image = change_resolution(rng, image)
     if rng.random() < 0.5:
@@ -70,20 +74,32 @@ def degrade(rng: Generator, image: np.ndarray, keep_zero: bool) -> np.ndarray:
     return np.clip(image, 0, 1).astype(np.float32)
 
 
-def draw_skull(rng: Generator, image: np.ndarray, distance: np.ndarray) -> np.ndarray:
+def draw_skull(
+    rng: Generator,
+    image: np.ndarray,
+    distance: np.ndarray,
+    field: Callable[[int], np.ndarray] | None = None,
+) -> np.ndarray:
     """Draw fluid, skull, marrow and scalp around a stripped brain.
 
     distance: H x W, mm to the brain (0 inside). Thicknesses and grey levels are random, and vary
     along the head, so that the network learns to look past them, whatever they look like.
+    field: smooth random field of a number of cells in the shape of `image`, which may then be a
+    volume; otherwise of a square picture.
     """
     size = image.shape[0]
+    if field is None:
+
+        def field(cells: int) -> np.ndarray:
+            return smooth_field(rng, size, cells)
+
     brain = distance <= 0.0
     level = float(np.median(image[brain & (image > 0)])) if (brain & (image > 0)).any() else 0.5
-    wobble = smooth_field(rng, size, 6)
+    wobble = field(6)
     fluid = rng.uniform(0.5, 4.0) + 1.0 * wobble
-    bone = fluid + np.clip(rng.uniform(3.0, 9.0) + 2.0 * smooth_field(rng, size, 6), 1.5, None)
-    scalp = bone + np.clip(rng.uniform(3.0, 14.0) + 4.0 * smooth_field(rng, size, 5), 1.0, None)
-    texture = smooth_field(rng, size, 40)
+    bone = fluid + np.clip(rng.uniform(3.0, 9.0) + 2.0 * field(6), 1.5, None)
+    scalp = bone + np.clip(rng.uniform(3.0, 14.0) + 4.0 * field(5), 1.0, None)
+    texture = field(40)
 
     def tissue(mean: float, rough: float) -> np.ndarray:
         return np.clip(mean * (1 + rough * texture), 0, 1)
@@ -100,7 +116,7 @@ def draw_skull(rng: Generator, image: np.ndarray, distance: np.ndarray) -> np.nd
     is_scalp = (distance > bone) & (distance <= scalp)
     out = np.where(is_scalp, tissue(min(1.0, level * rng.uniform(0.5, 2.2)), 0.15), out)
     if rng.random() < 0.5:  # muscle and face: patches farther out
-        blob = smooth_field(rng, size, 5) > rng.uniform(0.2, 1.0)
+        blob = field(5) > rng.uniform(0.2, 1.0)
         far = (distance > scalp) & (distance <= scalp + rng.uniform(5, 25)) & blob
         out = np.where(far, tissue(level * rng.uniform(0.3, 1.5), 0.4), out)
     if rng.random() < 0.5:

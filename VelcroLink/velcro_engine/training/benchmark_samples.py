@@ -13,9 +13,10 @@ import numpy as np
 from scipy import ndimage
 
 from ..errors import InputError
-from ..slices import Slice, anatomical_slices, labels_to_slice
 from ..reading import read_volume
+from ..slices import Slice, anatomical_slices, labels_to_slice
 from .case_data import Label, image_files, label_files, read_labels
+from .skull_volume import looks_stripped, with_skull
 
 MINIMUM_MM2 = 30.0
 MINIMUM_SHARE = 0.0005  # of a picture without spacing
@@ -48,9 +49,10 @@ def benchmark_table() -> dict:
 
 
 def case_slices(
-    data: Path, key: str, step_mm: float = STEP_MM
+    data: Path, key: str, step_mm: float = STEP_MM, skull: bool = False
 ) -> Iterator[tuple[str, Slice, list[Sample]]]:
-    """(channel, slice, samples on it) of one case. Raises InputError when files do not fit."""
+    """(channel, slice, samples on it) of one case. `skull`: stripped brains are shown with an
+    artificial skull, the same one in all their slices. Raises InputError when files do not fit."""
     folder = data / key
     labels = read_labels(folder.parent)
     images, layers = image_files(folder), label_files(folder)
@@ -60,11 +62,15 @@ def case_slices(
     for path in images:
         volume = read_volume(path)
         channel = path.name.split(".")[0]
+        if any(array.shape != volume.array.shape for array in label_arrays):
+            raise InputError(f"The labels of {folder} differ from the image in size.")
+        arrays = label_arrays
+        if skull and looks_stripped(volume):
+            volume, pad = with_skull(volume, zlib.crc32(f"{key}|skull|{SEED}".encode()))
+            arrays = [np.pad(array, pad) for array in label_arrays]
         for plane, cut in anatomical_slices(volume, step_mm):
             samples = []
-            for array in label_arrays:
-                if array.shape != volume.array.shape:
-                    raise InputError(f"The labels of {folder} differ from the image in size.")
+            for array in arrays:
                 on_slice = labels_to_slice(array, cut, volume)
                 samples += _samples(key, channel, plane, cut, on_slice, labels, volume.is_picture)
             if samples:

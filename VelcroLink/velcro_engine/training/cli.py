@@ -43,7 +43,16 @@ def _add_train(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", required=True, metavar="DIR", help="folder of data sets")
     parser.add_argument("--splits", metavar="FILE", help="JSON with a list of cases per split")
     parser.add_argument("--split", default="train", help="which split of --splits (train)")
-    parser.add_argument("--recipe", default="bundled_cpu", help="recipe file or name (bundled_cpu)")
+    parser.add_argument(
+        "--recipe", help="recipe file or name (bundled_cpu; baseline_cpu with --baseline)"
+    )
+    parser.add_argument(
+        "--baseline", choices=BASELINES, metavar="NAME", help=f"train {', '.join(BASELINES)}"
+    )
+    parser.add_argument(
+        "--text-model", metavar="DIR|bundled", help="model whose text side a baseline is given"
+    )
+    parser.add_argument("--kb", action="append", metavar="FILE", help="with --baseline")
     parser.add_argument("--init", metavar="CHECKPOINT", help="start from the weights of a run")
     parser.add_argument("--sam", metavar="TYPE:FILE", help="SAM checkpoint as backbone: vit_b:FILE")
     parser.add_argument("--out", required=True, metavar="DIR", help="run folder (checkpoints, log)")

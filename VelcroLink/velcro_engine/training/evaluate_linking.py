@@ -28,12 +28,14 @@ def evaluate(args: argparse.Namespace, folder: Path, progress) -> dict[str, Any]
             f"No labelled case was found in '{data}'; expected DATASET/labels.json and "
             "DATASET/CASE/image.* + labels.*."
         )
-    linker = open_linker(args.model, args.kb)
     if args.baseline:
-        from .baselines import open_baseline
+        from .baselines import TEXT_MODEL, baseline_run, open_baseline
 
-        measure = open_baseline(args.baseline, linker, args.model).evaluate_cases
+        run = baseline_run(args.baseline, args.model)
+        linker = open_linker(run / TEXT_MODEL, args.kb)
+        measure = open_baseline(args.baseline, linker, run).evaluate_cases
     else:
+        linker = open_linker(args.model, args.kb)
         measure = evaluate_cases
     options = {"skull": True} if args.skull else {}
     rows, problems = measure(linker, data, keys, step_mm=args.step_mm, progress=progress, **options)

@@ -1,18 +1,29 @@
-"""Linking measured as shared/design/BENCHMARK.md says: every sample linked over the whole KB."""
+"""Linking measured as shared/design/BENCHMARK.md says: every sample linked over the whole KB.
+
+VELCRO and the baselines answer through the same loop, so they see the same slices and prompts.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..errors import InputError, VelcroError
+from ..knowledge_base import KnowledgeBase
 from ..linker import Linker, clean_mask
-from ..model.preprocess import Letterbox, input_key, letterbox_of, mask_to_slice, model_input
-from ..model.preprocess import prompt_arrays
+from ..model.preprocess import (
+    Letterbox,
+    input_key,
+    letterbox_of,
+    mask_to_slice,
+    model_input,
+    prompt_arrays,
+)
 from ..ranking import entry_probabilities, side_of
 from ..request import SliceRequest
 from ..slices import Slice
@@ -24,7 +35,8 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Row:
-    """One sample linked with one kind of prompt. `ranked`: entity ids, best first."""
+    """One sample linked with one kind of prompt. `ranked`: entity ids, best first. `dice` is NaN
+    where a baseline draws no mask."""
 
     case: str
     channel: str
@@ -42,6 +54,64 @@ class Row:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Answers:
+    """Answers to N prompts on one slice.
+
+    probability: N x K over the knowledge base. nothing: N, of no entry. sides: N x 3 logits.
+    masks: N x m x m logits over the square input, or None. regions: N x D, or None.
+    """
+
+    probability: np.ndarray
+    nothing: np.ndarray
+    sides: np.ndarray
+    masks: np.ndarray | None = None
+    regions: np.ndarray | None = None
+
+
+class Answerer(Protocol):
+    """What is measured: a linker, or a baseline."""
+
+    knowledge_base: KnowledgeBase
+    size: int
+    side_margin: float
+
+    def encode(self, request: SliceRequest, box: Letterbox) -> Any:
+        """Whatever `answer` needs of the slice in the window `box`."""
+
+    def answer(self, encoded: Any, requests: Sequence[SliceRequest], box: Letterbox) -> Answers:
+        """Answers to prompts on that slice."""
+
+
+class LinkerAnswers:
+    """A linker as `Answerer`."""
+
+    def __init__(self, linker: Linker) -> None:
+        self.linker = linker
+        self.knowledge_base = linker.knowledge_base
+        self.size = linker.runtime.size
+        self.side_margin = linker.runtime.calibration.side_margin
+
+    def encode(self, request: SliceRequest, box: Letterbox) -> Any:
+        return self.linker.runtime.encode(model_input(request, self.size, box))
+
+    def answer(self, encoded: Any, requests: Sequence[SliceRequest], box: Letterbox) -> Answers:
+        runtime = self.linker.runtime
+        masks, _, regions, sides = runtime.decode_many(encoded, *stacked_prompts(requests, box))
+        probability, nothing = entry_probabilities(
+            regions, self.linker.embeddings, runtime.nothing, runtime.calibration.temperature
+        )
+        return Answers(probability, nothing, sides, masks, regions)
+
+
+def stacked_prompts(
+    requests: Sequence[SliceRequest], box: Letterbox
+) -> tuple[np.ndarray, np.ndarray]:
+    """points N x 8 x 2 (input pixels) and labels N x 8 of several requests on one slice."""
+    arrays = [prompt_arrays(request, box) for request in requests]
+    return np.concatenate([a for a, _ in arrays]), np.concatenate([b for _, b in arrays])
+
+
 def request_of(cut: Slice, sample: Sample, prompt: str) -> SliceRequest:
     """The question of a sample: gold box, loose box or point."""
     if prompt == "point":
@@ -49,72 +119,82 @@ def request_of(cut: Slice, sample: Sample, prompt: str) -> SliceRequest:
     return cut.request(box=sample.gold if prompt == "gold" else sample.loose)
 
 
+Asked = tuple[Sample, str, SliceRequest]
+
+
+def windows_of(asked: Sequence[Asked], size: int) -> list[tuple[Letterbox, list[Asked]]]:
+    """Questions about one slice grouped by the window that the network sees of it."""
+    windows: dict[str, tuple[Letterbox, list[Asked]]] = {}
+    for question in asked:
+        box = letterbox_of(question[2], size)
+        windows.setdefault(input_key(question[2], box), (box, []))[1].append(question)
+    return list(windows.values())
+
+
 def evaluate_case(
-    linker: Linker, data: Path, key: str, step_mm: float, prompts: tuple[str, ...] = PROMPTS
+    answerer: Answerer,
+    data: Path,
+    key: str,
+    step_mm: float,
+    prompts: tuple[str, ...] = PROMPTS,
+    skull: bool = False,
 ) -> list[Row]:
-    """All rows of one case."""
+    """All rows of one case. `skull`: stripped brains get an artificial one first."""
     rows: list[Row] = []
-    for _, cut, samples in case_slices(data, key, step_mm):
+    for _, cut, samples in case_slices(data, key, step_mm, skull):
         asked = [(s, p, request_of(cut, s, p)) for s in samples for p in prompts]
-        windows: dict[str, list[tuple[Sample, str, SliceRequest, Letterbox]]] = {}
-        for sample, prompt, request in asked:
-            box = letterbox_of(request, linker.runtime.size)
-            windows.setdefault(input_key(request, box), []).append((sample, prompt, request, box))
-        for group in windows.values():
+        for box, group in windows_of(asked, answerer.size):
             started = time.perf_counter()
-            encoded = linker.runtime.encode(model_input(group[0][2], linker.runtime.size, group[0][3]))
+            encoded = answerer.encode(group[0][2], box)
             for start in range(0, len(group), BATCH):
                 part = group[start : start + BATCH]
-                rows += _link_batch(linker, encoded, part, time.perf_counter() - started)
+                answers = answerer.answer(encoded, [request for _, _, request in part], box)
+                seconds = (time.perf_counter() - started) / len(part)
+                rows += [
+                    _row(answerer, answers, n, *question, box, seconds)
+                    for n, question in enumerate(part)
+                ]
                 started = time.perf_counter()
     return rows
 
 
-def _link_batch(linker: Linker, encoded, part, encode_seconds: float) -> list[Row]:
-    started = time.perf_counter()
-    arrays = [prompt_arrays(request, box) for _, _, request, box in part]
-    points = np.concatenate([a for a, _ in arrays])
-    labels = np.concatenate([b for _, b in arrays])
-    masks, _, regions, sides = linker.runtime.decode_many(encoded, points, labels)
-    probability, nothing = entry_probabilities(
-        regions,
-        linker.embeddings,
-        getattr(linker.runtime, "nothing", None),
-        linker.runtime.calibration.temperature,
-    )
-    seconds = (encode_seconds + time.perf_counter() - started) / len(part)
-    entries = linker.knowledge_base.entries
-    rows = []
-    for n, (sample, prompt, request, box) in enumerate(part):
-        order = np.argsort(-probability[n], kind="stable")[:TOP]
-        best = entries[int(order[0])]
-        logits = mask_to_slice(masks[n], box, request.pixels.shape)
+def _row(
+    answerer: Answerer,
+    answers: Answers,
+    n: int,
+    sample: Sample,
+    prompt: str,
+    request: SliceRequest,
+    box: Letterbox,
+    seconds: float,
+) -> Row:
+    entries = answerer.knowledge_base.entries
+    order = np.argsort(-answers.probability[n], kind="stable")[:TOP]
+    best = entries[int(order[0])]
+    has_position = request.pixel_to_ras is not None
+    side = side_of(best.laterality, answers.sides[n], has_position, answerer.side_margin)
+    dice = float("nan")
+    if answers.masks is not None:
+        logits = mask_to_slice(answers.masks[n], box, request.pixels.shape)
         mask = clean_mask(logits > 0, request)
         meet = float((mask & sample.mask).sum())
-        rows.append(
-            Row(
-                sample.case,
-                sample.channel,
-                sample.plane,
-                sample.position_mm,
-                str(sample.label.entity),
-                sample.label.side,
-                sample.is_picture,
-                prompt,
-                tuple(entries[int(i)].id for i in order),
-                side_of(
-                    best.laterality,
-                    sides[n],
-                    request.pixel_to_ras is not None,
-                    linker.runtime.calibration.side_margin,
-                ),
-                float(probability[n, order[0]]),
-                float(nothing[n]),
-                2 * meet / max(1.0, float(mask.sum() + sample.mask.sum())),
-                seconds,
-            )
-        )
-    return rows
+        dice = 2 * meet / max(1.0, float(mask.sum() + sample.mask.sum()))
+    return Row(
+        sample.case,
+        sample.channel,
+        sample.plane,
+        sample.position_mm,
+        str(sample.label.entity),
+        sample.label.side,
+        sample.is_picture,
+        prompt,
+        tuple(entries[int(i)].id for i in order),
+        side,
+        float(answers.probability[n, order[0]]),
+        float(answers.nothing[n]),
+        dice,
+        seconds,
+    )
 
 
 def evaluate_cases(
@@ -124,14 +204,31 @@ def evaluate_cases(
     step_mm: float = 4.0,
     prompts: tuple[str, ...] = PROMPTS,
     progress: Callable[[int, int, str], None] = lambda done, total, key: None,
+    skull: bool = False,
 ) -> tuple[list[Row], list[str]]:
     """Rows of all cases, and one line for each case that could not be read."""
+    return measure_cases(LinkerAnswers(linker), data, keys, step_mm, prompts, progress, skull)
+
+
+def measure_cases(
+    answerer: Answerer,
+    data: Path,
+    keys: list[str],
+    step_mm: float = 4.0,
+    prompts: tuple[str, ...] = PROMPTS,
+    progress: Callable[[int, int, str], None] = lambda done, total, key: None,
+    skull: bool = False,
+) -> tuple[list[Row], list[str]]:
+    """`evaluate_cases` for anything that answers.
+
+    Raises InputError when no case holds a sample.
+    """
     rows: list[Row] = []
     problems: list[str] = []
     for number, key in enumerate(keys):
         progress(number, len(keys), key)
         try:
-            rows += evaluate_case(linker, data, key, step_mm, prompts)
+            rows += evaluate_case(answerer, data, key, step_mm, prompts, skull)
         except VelcroError as error:
             problems.append(f"{key}: {error.message}")
     if not rows:

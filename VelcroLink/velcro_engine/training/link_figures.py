@@ -83,11 +83,17 @@ def _figures(rows: list[Row], group: str, bench: Benchmark, seed: int) -> dict:
         "macro": round(float(np.mean([np.mean(v) for v in by_entity.values()])), 4),
         "side": round(float(np.mean(sided)), 4) if sided else None,
         "side_n": len(sided),
-        "dice": round(float(np.mean([r.dice for r in rows])), 4),
+        "dice": mean_dice(rows),
         "ece": round(calibration_error(confidence, right), 4),
         "auroc": _auroc(confidence, right),
         "top1_at_90_coverage": round(accuracy_at_coverage(confidence, right, 0.9), 4),
     }
+
+
+def mean_dice(rows: list[Row]) -> float | None:
+    """Mean over the answers that draw a mask; None when none does (some baselines)."""
+    drawn = [r.dice for r in rows if not np.isnan(r.dice)]
+    return round(float(np.mean(drawn)), 4) if drawn else None
 
 
 def bootstrap(right: np.ndarray, cases: list[str], seed: int) -> tuple[float, float]:
@@ -133,7 +139,7 @@ def entity_figures(rows: Iterable[Row], prompt: str = "gold") -> dict[str, dict]
         entity: {
             "n": len(members),
             "top1": round(float(np.mean([r.ranked[0] == entity for r in members])), 4),
-            "dice": round(float(np.mean([r.dice for r in members])), 4),
+            "dice": mean_dice(members),
         }
         for entity, members in sorted(parts.items())
     }

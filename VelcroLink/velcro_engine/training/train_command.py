@@ -75,6 +75,11 @@ def train_command(args: argparse.Namespace) -> int:
             log=log,
             stop=stopping.requested,
         )
+        if recipe.baseline == "sam-token-knn" and state.step >= recipe.steps:
+            from .baseline_models.token_bank import BANK, write_bank
+
+            if not (out / BANK).is_file():
+                write_bank(out / BANK, state.average, sampler, recipe, log)
         log("saved" if state.step < recipe.steps else "finished")
     return 130 if stopping.requested() else 0
 
@@ -87,16 +92,24 @@ def open_state(
         state, recipe = load_checkpoint(out, device)
         log(f"resumed at step {state.step} of {recipe.steps}")
         return state, recipe
-    recipe = find_recipe(args.recipe)
+    recipe = find_recipe(args.recipe or ("baseline_cpu" if args.baseline else "bundled_cpu"))
     entities = sorted({str(c.labels[v].entity) for c in cases for _, v in c.voxels})
+    if args.baseline:
+        from .baselines import new_baseline
+
+        return new_baseline(args.baseline, recipe, entities, out, args.text_model, args.kb, device)
+    if args.sam:
+        from .sam_checkpoint import open_sam, sam_recipe
+
+        kind, sam = open_sam(args.sam)
+        recipe = sam_recipe(recipe, kind, sam)
+        return new_state(recipe, entities, device, sam), recipe
     if args.init:
         return adapted_state(Path(args.init), recipe, entities, device), recipe
     return new_state(recipe, entities, device), recipe
 
 
-def adapted_state(
-    source: Path, recipe: Recipe, entities: list[str], device: str
-) -> TrainingState:
+def adapted_state(source: Path, recipe: Recipe, entities: list[str], device: str) -> TrainingState:
     """Weights of another run; entities it does not know get new vectors."""
     old, old_recipe = load_checkpoint(source, device)
     if old_recipe.network != recipe.network:

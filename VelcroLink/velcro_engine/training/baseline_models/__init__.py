@@ -1,0 +1,1 @@
+"""What VELCRO is compared with: the networks of the benchmark's baselines and their objectives."""
