@@ -294,6 +294,24 @@ def _ijkToRas(volume):
     return matrix
 
 
+def test_reference_geometry_follows_the_volume(volume, ask):
+    showPreview(volume, *ask())
+    volume.SetSpacing(1.0, 1.0, 3.0)
+    node = segmentationForVolume(volume)
+    geometry = node.GetSegmentation().GetConversionParameter("Reference image geometry")
+    assert ";3;" in geometry.replace("-3;", "3;")
+
+
+def test_segmentation_whose_source_became_a_surface_still_takes_masks(volume, ask):
+    first = acceptPreview(volume, HIPPOCAMPUS, "left", *ask())
+    node = segmentationForVolume(volume)
+    assert node.CreateClosedSurfaceRepresentation()
+    node.SetSourceRepresentationToClosedSurface()
+    second = acceptPreview(volume, NODULE, None, *ask((20, 20, 25, 24), offset=4.0))
+    assert voxelsOf(volume, second).sum() == 20
+    assert voxelsOf(volume, first).sum() > 0
+
+
 def test_empty_mask_is_not_accepted(volume, ask):
     with pytest.raises(GeometryError, match="no voxel"):
         acceptPreview(volume, HIPPOCAMPUS, "left", *ask((8, 8, 8, 8)))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import slicer
 
+from VelcroLinkLib.own_terminology import registerOwnType
 from VelcroLinkLib.terminology import (
     Code,
     entryColour,
@@ -111,6 +113,22 @@ def test_type_known_to_slicer_takes_its_category_wording_and_colour(slicerLists)
     assert entry.GetCategoryObject().GetCodeMeaning() == "Tissue"
     assert entry.GetTypeObject().GetCodeMeaning() == "Body fat"
     assert entryColour(fat, None, slicerLists) == (230 / 255, 220 / 255, 70 / 255)
+
+
+def test_own_types_become_known_to_slicer_one_after_the_other():
+    logic = slicer.vtkSlicerTerminologiesModuleLogic()
+    assert not registerOwnType(KIDNEY, logic), "has a code of its own already"
+    assert registerOwnType(OWN, logic) and registerOwnType(MASS, logic)
+    assert not registerOwnType(OWN, logic), "is there already"
+    for entry in (OWN, MASS):
+        tag = terminologyTag(entry, "left", logic)
+        known = findTypeInSlicer(typeCode(entry), logic)
+        assert known is not None and known.context == tag.split("~")[0]
+        np.testing.assert_allclose(
+            entryColour(entry, "left", logic), entryColour(entry), atol=0.5 / 255
+        )
+    read = parsed(terminologyTag(MASS, "left", logic))
+    assert read.GetCategoryObject().GetCodeMeaning() == "Morphologically Altered Structure"
 
 
 def test_type_unknown_to_slicer_is_no_type():

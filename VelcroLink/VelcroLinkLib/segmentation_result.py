@@ -19,6 +19,7 @@ from velcro_engine.errors import GeometryError, InputError
 from velcro_engine.result import LinkResult
 
 from .mask_voxels import VoxelMask, maskToVoxels
+from .own_terminology import registerOwnType
 from .results_table import addResult, resultsTable
 from .roi_geometry import matrixToVtk
 from .slice_request import PlacedRequest
@@ -45,12 +46,17 @@ def segmentationForVolume(volumeNode: Any, create: bool = True) -> Any | None:
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
         node.SetAttribute(ATTRIBUTE, "1")
         node.CreateDefaultDisplayNodes()
-        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
         node.SetUndoEnabled(True)
         display = node.GetDisplayNode()
         display.SetVisibility2DFill(True)
         display.SetVisibility2DOutline(True)
         _putIntoStudy(node, volumeNode)
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    elif _referenceGeometry(node) != _geometryText(volumeNode):
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    if node.GetSegmentation().GetSourceRepresentationName() != _labelmapName():
+        node.CreateBinaryLabelmapRepresentation()  # the user had worked on surfaces
+        node.SetSourceRepresentationToBinaryLabelmap()
     if node.GetTransformNodeID() != volumeNode.GetTransformNodeID():
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     return node
@@ -63,6 +69,21 @@ def _findSegmentation(scene: Any, volumeNode: Any) -> Any | None:
         if node.GetAttribute(ATTRIBUTE) and node.GetNodeReference(role) is volumeNode:
             return node
     return None
+
+
+def _labelmapName() -> str:
+    return slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+
+
+def _referenceGeometry(node: Any) -> str:
+    name = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    return node.GetSegmentation().GetConversionParameter(name)
+
+
+def _geometryText(volumeNode: Any) -> str:
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    return slicer.vtkSegmentationConverter.SerializeImageGeometry(matrix, volumeNode.GetImageData())
 
 
 def _putIntoStudy(node: Any, volumeNode: Any) -> None:
@@ -131,6 +152,7 @@ def acceptPreview(
     node = segmentationForVolume(volumeNode)
     segmentation = node.GetSegmentation()
     terminologiesLogic = terminologiesLogic or _slicersTerminologies()
+    registerOwnType(entry, terminologiesLogic)
     _saveForUndo(volumeNode.GetScene(), node)
     with _oneChange(node):
         clearPreview(volumeNode)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import colorsys
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -51,7 +51,8 @@ class TypeInSlicer:
 
 
 @lru_cache(maxsize=1)
-def _codes() -> dict[str, Any]:
+def fixedCodes() -> dict[str, Any]:
+    """terminology.json: names of lists, codes of categories, sides and regions."""
     return json.loads(_CODES_FILE.read_text(encoding="utf-8"))
 
 
@@ -60,7 +61,17 @@ def typeCode(entry: Mapping[str, Any]) -> Code:
     for code in entry.get("codes") or ():
         if code.get("scheme") == "SCT" and code.get("value"):
             return Code("SCT", str(code["value"]), str(code.get("meaning") or entry["name"]))
-    return Code(_codes()["own_scheme"], str(entry["id"]), str(entry["name"]))
+    return Code(fixedCodes()["own_scheme"], str(entry["id"]), str(entry["name"]))
+
+
+def isOwnCode(code: Code) -> bool:
+    return code.scheme == fixedCodes()["own_scheme"]
+
+
+def categoryCode(entry: Mapping[str, Any]) -> Code:
+    """Category of Slicer's lists for the entry's kind."""
+    categories = fixedCodes()["categories"]
+    return Code(**categories.get(entry.get("kind"), categories["anatomy"]))
 
 
 def terminologyTag(
@@ -72,16 +83,15 @@ def terminologyTag(
     terminologiesLogic: Slicer's Terminologies logic; when its lists hold the type, its list name,
     category and wording are used, so that the segment can be edited in Slicer's own selector.
     """
-    codes = _codes()
+    codes = fixedCodes()
     kind = entry.get("kind", "anatomy")
     code = typeCode(entry)
     known = findTypeInSlicer(code, terminologiesLogic)
     if known is not None:
         context, category, code = known.context, known.category, known.type
     else:
-        own = code.scheme == codes["own_scheme"]
-        context = codes["own_type_context"] if own else codes["type_context"]
-        category = Code(**codes["categories"].get(kind, codes["categories"]["anatomy"]))
+        context = codes["own_type_context"] if isOwnCode(code) else codes["type_context"]
+        category = categoryCode(entry)
     region = Code(**codes["regions"].get(str(entry.get("region")), {}))
     laterality = Code(**codes["laterality"].get(str(side), {}))
     ofType, ofRegion = (laterality, Code()) if kind == "anatomy" else (Code(), laterality)
@@ -94,27 +104,34 @@ def findTypeInSlicer(code: Code, terminologiesLogic: Any | None) -> TypeInSlicer
     """Looks a type up in the lists that Slicer has loaded; None without logic or when not found."""
     if terminologiesLogic is None:
         return None
-    import slicer
     import vtk
 
     names = vtk.vtkStringArray()
     terminologiesLogic.GetLoadedTerminologyNames(names)
-    category, found = slicer.vtkSlicerTerminologyCategory(), slicer.vtkSlicerTerminologyType()
     for n in range(names.GetNumberOfValues()):
-        context = names.GetValue(n)
-        for i in range(terminologiesLogic.GetNumberOfCategoriesInTerminology(context)):
-            terminologiesLogic.GetNthCategoryInTerminology(context, i, category)
-            count = terminologiesLogic.GetNumberOfTypesInTerminologyCategory(context, category)
-            for j in range(count):
-                terminologiesLogic.GetNthTypeInTerminologyCategory(context, category, j, found)
-                if (found.GetCodingSchemeDesignator(), found.GetCodeValue()) != (
-                    code.scheme,
-                    code.value,
-                ):
-                    continue
-                colours = _coloursOf(terminologiesLogic, context, category, found)
-                return TypeInSlicer(context, _codeOf(category), _codeOf(found), colours)
+        for known in typesInSlicer(terminologiesLogic, names.GetValue(n), code):
+            return known
     return None
+
+
+def typesInSlicer(
+    terminologiesLogic: Any, context: str, only: Code | None = None
+) -> Iterator[TypeInSlicer]:
+    """The types of one loaded list (none when it is not loaded), or only those with this code."""
+    import slicer
+
+    if not terminologiesLogic.IsTerminologyContextLoaded(context):
+        return
+    category, found = slicer.vtkSlicerTerminologyCategory(), slicer.vtkSlicerTerminologyType()
+    for i in range(terminologiesLogic.GetNumberOfCategoriesInTerminology(context)):
+        terminologiesLogic.GetNthCategoryInTerminology(context, i, category)
+        for j in range(terminologiesLogic.GetNumberOfTypesInTerminologyCategory(context, category)):
+            terminologiesLogic.GetNthTypeInTerminologyCategory(context, category, j, found)
+            code = _codeOf(found)
+            if only is not None and (code.scheme, code.value) != (only.scheme, only.value):
+                continue
+            colours = _coloursOf(terminologiesLogic, context, category, found)
+            yield TypeInSlicer(context, _codeOf(category), code, colours)
 
 
 def _codeOf(concept: Any) -> Code:
