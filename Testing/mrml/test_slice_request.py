@@ -166,6 +166,25 @@ def test_colour_volume_becomes_luminance(scene, sliceNode, rng):
         assert np.abs(placed.request.pixels.astype(int) - cut.pixels).max() <= 1
 
 
+def test_volume_of_several_frames_shows_the_current_one(scene, sliceNode, rng):
+    """Diffusion and multi-volumes hold frames as components; that is not colour."""
+    frames = rng.integers(0, 900, (12, 20, 24, 5)).astype(np.int16)
+    matrix = ms.ijkToRas(np.diag([-1, -1, 1]), (1, 1, 1), (24, 20, 12))
+    node = ms.addVolume(scene, frames, matrix, cls="vtkMRMLDiffusionWeightedVolumeNode")
+    node.SetNumberOfGradients(5)
+    node.CreateDefaultDisplayNodes()
+    seen = []
+    for frame in (0, 3):
+        node.GetDisplayNode().SetDiffusionComponent(frame)
+        volume = make_volume(frames[..., frame], matrix)
+        ms.setView(sliceNode, ms.viewDirections("axial"), [3, -5, 7])
+        placed = SliceRequestBuilder().fromPoint(sliceNode, node, [3, -5, 7])
+        cut = slices.cut_plane(volume, "axial", through_ras=[3, -5, 7])
+        np.testing.assert_array_equal(placed.request.pixels, cut.pixels)
+        seen.append(placed.fingerprint)
+    assert seen[0] != seen[1]
+
+
 def test_picture_without_position_asks_without_position(scene, sliceNode, rng):
     array = rng.integers(0, 255, (1, 60, 50)).astype(np.uint8)
     node = ms.addVolume(scene, array, np.diag([-1.0, -1.0, 1.0, 1.0]))

@@ -15,7 +15,7 @@ from velcro_engine.request import IntensityWindow
 
 from .roi_geometry import matrixToVtk
 from .slice_grid import SliceGrid, VoxelLayer
-from .volume_geometry import VolumeGeometry, luminance, volumeArray
+from .volume_geometry import VolumeGeometry, greyValues, shownComponent, volumeArray
 
 # Non-linear positions are computed at every n-th pixel and interpolated between: smooth transforms
 # change little over a few pixels, and inverting one for 260,000 pixels takes seconds.
@@ -25,16 +25,16 @@ BENT_STEP = 4
 def sliceValues(
     volumeNode: Any, geometry: VolumeGeometry, grid: SliceGrid, window: IntensityWindow
 ) -> np.ndarray:
-    """float32 H x W values (luminance for colour). Outside the volume: the window's low end; NaN
+    """float32 H x W values (luminance of colour). Outside the volume: the window's low end; NaN
     and infinities count as the ends of the window, as in the engine."""
-    array = volumeArray(volumeNode)
+    array, component = volumeArray(volumeNode), shownComponent(volumeNode)
     if grid.layer is not None:
-        return _layerValues(array, grid.layer, window)
-    values = _reslicedValues(volumeNode, geometry, grid, window, array.ndim == 4)
+        return _layerValues(array, component, grid.layer, window)
+    values = greyValues(_resliced(volumeNode, geometry, grid, window), component)
     if np.isfinite(values).all():
         return values
     # A NaN voxel has spoilt all pixels around it; interpolate again over cleaned neighbours.
-    return _interpolate(array, pixelIndices(geometry, grid), window)
+    return _interpolate(array, component, pixelIndices(geometry, grid), window)
 
 
 def _finite(values: np.ndarray, window: IntensityWindow) -> np.ndarray:
@@ -43,11 +43,13 @@ def _finite(values: np.ndarray, window: IntensityWindow) -> np.ndarray:
     return np.nan_to_num(values, nan=window.low, posinf=window.high, neginf=window.low)
 
 
-def _layerValues(array: np.ndarray, layer: VoxelLayer, window: IntensityWindow) -> np.ndarray:
+def _layerValues(
+    array: np.ndarray, component: int | None, layer: VoxelLayer, window: IntensityWindow
+) -> np.ndarray:
     axes = (2 - layer.normalAxis, 2 - layer.yAxis, 2 - layer.xAxis)
     shown = np.moveaxis(array, axes, (0, 1, 2))
     shown = shown[layer.index, :: layer.yStep, :: layer.xStep]
-    values = _finite(luminance(shown, array.ndim == 4), window)
+    values = _finite(greyValues(shown, component), window)
     values = _resample(_resample(values, layer.rows, 0), layer.columns, 1)
     return np.ascontiguousarray(values, dtype=np.float32)
 
@@ -66,13 +68,10 @@ def _resample(values: np.ndarray, positions: np.ndarray, axis: int) -> np.ndarra
     return np.take(values, low, axis) * (1 - weight) + np.take(values, high, axis) * weight
 
 
-def _reslicedValues(
-    volumeNode: Any,
-    geometry: VolumeGeometry,
-    grid: SliceGrid,
-    window: IntensityWindow,
-    isColour: bool,
+def _resliced(
+    volumeNode: Any, geometry: VolumeGeometry, grid: SliceGrid, window: IntensityWindow
 ) -> np.ndarray:
+    """H x W x C float32."""
     from vtk.util.numpy_support import vtk_to_numpy
 
     # MRML keeps the image itself in voxel units (spacing 1, origin 0), so the reslice axes map
@@ -92,9 +91,7 @@ def _reslicedValues(
     reslice.Update()
     output = reslice.GetOutput()
     values = vtk_to_numpy(output.GetPointData().GetScalars())
-    values = values.reshape((grid.height, grid.width, -1))
-    values = luminance(values, True) if isColour else values[..., 0]
-    return np.ascontiguousarray(values, dtype=np.float32)
+    return values.reshape((grid.height, grid.width, -1))
 
 
 def _pixelToIndexTransform(geometry: VolumeGeometry, grid: SliceGrid) -> vtk.vtkAbstractTransform:
@@ -153,7 +150,9 @@ def _spread(coarse: np.ndarray, knots: int, count: int, axis: int) -> np.ndarray
     return np.take(coarse, left, axis) * (1 - weight) + np.take(coarse, left + 1, axis) * weight
 
 
-def _interpolate(array: np.ndarray, index: np.ndarray, window: IntensityWindow) -> np.ndarray:
+def _interpolate(
+    array: np.ndarray, component: int | None, index: np.ndarray, window: IntensityWindow
+) -> np.ndarray:
     """Trilinear values (float32, H x W) at voxel indices 3 x H x W."""
     shape = np.array(array.shape[2::-1])[:, None, None]
     inside = ((index >= -0.5 - 1e-6) & (index <= shape - 0.5 + 1e-6)).all(axis=0)
@@ -168,5 +167,5 @@ def _interpolate(array: np.ndarray, index: np.ndarray, window: IntensityWindow) 
         weight = np.ones(inside.shape, dtype=np.float32)
         for a in range(3):
             weight *= part[a] if chosen[a] else 1 - part[a]
-        result += weight * _finite(luminance(array[k, j, i], array.ndim == 4), window)
+        result += weight * _finite(greyValues(array[k, j, i], component), window)
     return np.where(inside, result, np.float32(window.low))

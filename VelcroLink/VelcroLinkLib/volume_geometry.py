@@ -27,7 +27,6 @@ from .roi_geometry import matrixFromVtk, transformPoints, transformToWorld
 DICOM_MODALITIES = {"CT": "CT", "MR": "MR", "US": "US", "CR": "XR", "DX": "XR", "DR": "XR"}
 HOUNSFIELD_CODE = "[hnsf'U]"  # UCUM, as Slicer's DICOM scalar volume plugin sets it
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
-STATISTICS_KEPT = 8
 
 
 def volumeFingerprint(volumeNode: Any) -> str:
@@ -37,7 +36,7 @@ def volumeFingerprint(volumeNode: Any) -> str:
     A sequence browser that moves on gives its proxy volume another image, hence another MTime.
     """
     image = volumeNode.GetImageData() if volumeNode is not None else None
-    if image is None:
+    if image is None or image.GetPointData().GetScalars() is None:
         return ""
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
@@ -45,7 +44,8 @@ def volumeFingerprint(volumeNode: Any) -> str:
     parent = volumeNode.GetParentTransformNode()
     transformTime = parent.GetTransformToWorldMTime() if parent is not None else 0
     parentId = parent.GetID() if parent is not None else ""
-    return f"{volumeNode.GetID()}:{image.GetMTime()}:{place}:{parentId}:{transformTime}"
+    voxels = f"{image.GetMTime()}:{shownComponent(volumeNode)}"
+    return f"{volumeNode.GetID()}:{voxels}:{place}:{parentId}:{transformTime}"
 
 
 def volumeModality(volumeNode: Any) -> str | None:
@@ -126,24 +126,39 @@ def volumeGeometry(volumeNode: Any) -> VolumeGeometry:
 
 
 def volumeArray(volumeNode: Any) -> np.ndarray:
-    """View of the voxels: K x J x I, or K x J x I x C for a colour volume. Not a copy."""
+    """View of the voxels, K x J x I x C (C = 1 for most volumes). Not a copy."""
     from vtk.util.numpy_support import vtk_to_numpy
 
     image = volumeNode.GetImageData()
     scalars = image.GetPointData().GetScalars()
-    shape = tuple(reversed(image.GetDimensions()))
-    if scalars.GetNumberOfComponents() > 1:
-        shape += (scalars.GetNumberOfComponents(),)
+    shape = (*reversed(image.GetDimensions()), scalars.GetNumberOfComponents())
     return vtk_to_numpy(scalars).reshape(shape)
 
 
-def luminance(values: np.ndarray, isColour: bool) -> np.ndarray:
-    """Grey values of (..., C) voxels: BT.601 of the first three channels, or the first channel when
-    there are fewer; values as they are when not colour."""
-    if not isColour:
-        return values
-    if values.shape[-1] < 3:
-        return values[..., 0]
+def shownComponent(volumeNode: Any) -> int | None:
+    """Which component of a voxel is the grey value; None for a colour volume (luminance).
+
+    Colour is what the engine's reader takes for colour: three or four unsigned 8- or 16-bit
+    components. Others (several volumes in one, diffusion) show one of them at a time.
+    """
+    scalars = volumeNode.GetImageData().GetPointData().GetScalars()
+    count = scalars.GetNumberOfComponents()
+    if count in (3, 4) and scalars.GetDataType() in (
+        vtk.VTK_UNSIGNED_CHAR,
+        vtk.VTK_UNSIGNED_SHORT,
+    ):
+        return None
+    display = volumeNode.GetDisplayNode()
+    for method in ("GetFrameComponent", "GetDiffusionComponent"):
+        if count > 1 and hasattr(display, method):
+            return min(max(int(getattr(display, method)()), 0), count - 1)
+    return 0
+
+
+def greyValues(values: np.ndarray, component: int | None) -> np.ndarray:
+    """Voxels (..., C) -> grey values (...): one component, or for None the luminance by BT.601."""
+    if component is not None:
+        return values[..., component]
     return np.asarray(values[..., :3], dtype=np.float32) @ LUMINANCE
 
 
@@ -164,13 +179,9 @@ def volumeStatistics(
     Only a strided sample (at most 64 along each axis) of the voxels is read.
     """
     array = volumeArray(volumeNode)
-    isColour = array.ndim == 4
-    if isColour:
-        sample, strides = strided_sample(array[..., 0])
-        cut = tuple(slice(s // 2, None, s) for s in strides)
-        sample = luminance(array[cut], True)
-    else:
-        sample, strides = strided_sample(array)
+    _, strides = strided_sample(array[..., 0])
+    sample = array[tuple(slice(s // 2, None, s) for s in strides)]
+    sample = greyValues(sample, shownComponent(volumeNode))
     window = intensity_window(sample, modality)
     if modality is None and window.kind == "ct":
         modality = "CT"
