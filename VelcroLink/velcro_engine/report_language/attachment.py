@@ -13,9 +13,7 @@ from .ontology import Ontology
 from .scope import clauses, grammar
 
 
-def attach_attributes(
-    mentions: list[Mention], lemmas: tuple[str, ...], ontology: Ontology
-) -> None:
+def attach_attributes(mentions: list[Mention], lemmas: tuple[str, ...], ontology: Ontology) -> None:
     """Fill sides, places and qualifiers of a sentence's mentions, which are in order."""
     if not mentions:
         return

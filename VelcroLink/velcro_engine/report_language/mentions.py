@@ -8,7 +8,8 @@ from .ontology import Ontology
 from .scope import Scopes, scopes_of
 from .sentences import Sentence
 
-ABSENT, POSSIBLE, LIKELY, REMOVED, ASSERTED = "absent", "possible", "likely", "removed", "asserted"
+ABSENT, POSSIBLE, SUGGESTED, LIKELY = "absent", "possible", "suggested", "likely"
+REMOVED, ASSERTED = "removed", "asserted"
 IGNORED = "-"  # phrases that look like a finding and are none
 
 
@@ -16,7 +17,7 @@ IGNORED = "-"  # phrases that look like a finding and are none
 class Mention:
     """A finding named in a sentence. `tokens` are its word positions, `clause` its clause.
 
-    `certainty`: "asserted"; "likely" or "possible" after a word of doubt; "removed" after a removed
+    `certainty`: "asserted"; "likely", "suggested" or "possible" after a word of doubt (`cue`); "removed" after a removed
     word, which often was one; "absent" where the text denies it.
     """
 
@@ -27,6 +28,7 @@ class Mention:
     certainty: str
     plural: bool = False
     past: bool = False
+    cue: str = ""
     sides: set[str] = field(default_factory=set)
     places: set[str] = field(default_factory=set)
     qualifiers: set[str] = field(default_factory=set)
@@ -78,13 +80,15 @@ def _combine(groups, terms, sentence, lemmas, ontology: Ontology, scopes: Scopes
         for rule in ontology.together:
             if any(names.isdisjoint(group) for group in rule.groups) or rule.unless & findings:
                 continue
-            best = _nearest(members, rule.groups, rule.within)
+            best = _nearest(members, rule.groups, rule.within, lemmas)
             if best is not None:
                 yield _mention(rule.finding, best, sentence, lemmas, scopes)
 
 
-def _nearest(members, groups, within: int) -> tuple[int, ...] | None:
-    """Word positions of the closest pair, one of each group, at most `within` words between."""
+def _nearest(members, groups, within: int, lemmas) -> tuple[int, ...] | None:
+    """Word positions of the closest pair, one of each group, at most `within` words between.
+
+    A comma between them speaks of two things ("heart enlarged, stable mediastinum")."""
     best, gap = None, within + 1
     for first in members:
         if first[2] not in groups[0]:
@@ -93,11 +97,10 @@ def _nearest(members, groups, within: int) -> tuple[int, ...] | None:
             if second[2] not in groups[1] or second[0] == first[0]:
                 continue
             distance = max(second[0] - first[1], first[0] - second[1])
-            if distance < gap:
+            left, right = min(first[1], second[1]), max(first[0], second[0])
+            if distance < gap and "," not in lemmas[left:right]:
                 gap = distance
-                best = tuple(
-                    sorted({*range(first[0], first[1]), *range(second[0], second[1])})
-                )
+                best = tuple(sorted({*range(first[0], first[1]), *range(second[0], second[1])}))
     return best
 
 
@@ -105,10 +108,8 @@ def _mention(finding, tokens, sentence: Sentence, lemmas, scopes: Scopes) -> Men
     first, last = tokens[0], tokens[-1]
     if any(scopes.negated[t] for t in tokens):
         certainty = ABSENT
-    elif any(scopes.certainty[t] == POSSIBLE for t in tokens):
-        certainty = POSSIBLE
-    elif any(scopes.certainty[t] == LIKELY for t in tokens):
-        certainty = LIKELY
+    elif scopes.certainty[last] != ASSERTED:
+        certainty = scopes.certainty[last]
     elif (first > 0 and lemmas[first - 1] == "xxxx") or lemmas[first] == "xxxx":
         certainty = REMOVED
     else:
@@ -121,5 +122,5 @@ def _mention(finding, tokens, sentence: Sentence, lemmas, scopes: Scopes) -> Men
         certainty,
         plural=any(sentence.tokens[t].is_plural for t in tokens),
         past=scopes.past[last],
+        cue=scopes.cue[last],
     )
-

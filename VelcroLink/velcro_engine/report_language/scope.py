@@ -18,11 +18,12 @@ REACH_BACK = 2  # words between a finding and the "or" that makes it one of two
 
 @dataclass(frozen=True)
 class Scopes:
-    """Per token: number of its clause, whether denied, how certain, whether of the past."""
+    """Per token: number of its clause, whether denied, how certain by which words, if past."""
 
     clause: list[int]
     negated: list[bool]
     certainty: list[str]
+    cue: list[str]
     past: list[bool]
 
 
@@ -32,9 +33,11 @@ def scopes_of(lemmas: tuple[str, ...], ontology: Ontology) -> Scopes:
     count = len(lemmas)
     negated = [False] * count
     certainty = ["asserted"] * count
+    cue = [""] * count
     past = [False] * count
     stops = {start for start, _, _ in ontology.cues["stop"].find(lemmas)}
     affirm = grammar()["affirm"]
+    ends_back = grammar()["ends_back"]
     for start, end, kind in ontology.cues["negation"].find(lemmas):
         if kind == "not_negation":
             continue
@@ -46,7 +49,7 @@ def scopes_of(lemmas: tuple[str, ...], ontology: Ontology) -> Scopes:
             negated[at] = True
     for start, _, _ in ontology.cues["after"].find(lemmas):
         at = start - 1
-        while at >= 0 and clause[at] == clause[start]:
+        while at >= 0 and clause[at] == clause[start] and lemmas[at] not in ends_back:
             negated[at] = True
             at -= 1
     for start, end, kind in ontology.cues["certainty"].find(lemmas):
@@ -55,13 +58,15 @@ def scopes_of(lemmas: tuple[str, ...], ontology: Ontology) -> Scopes:
                 break
             if kind == "possible" or certainty[at] == "asserted":
                 certainty[at] = kind
+                cue[at] = " ".join(lemmas[start:end])
         if lemmas[start] in ("or", "versus", "vs"):
             for at in range(max(0, start - REACH_BACK), start):
                 certainty[at] = "possible"
+                cue[at] = lemmas[start]
     for _, end, _ in ontology.cues["past"].find(lemmas):
         for at in range(end, min(count, end + 4)):
             past[at] = True
-    return Scopes(clause, negated, certainty, past)
+    return Scopes(clause, negated, certainty, cue, past)
 
 
 def clauses(lemmas: tuple[str, ...]) -> list[int]:

@@ -17,7 +17,9 @@ MAXIMUM_SENTENCE_TOKENS = 160  # text without full stops is cut, so that work st
 
 _TAG = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[a-zA-Z/!][^<>]{0,500}>",
                   re.I | re.S)  # fmt: skip
-_REMOVED = re.compile(r"\[\*\*.{0,80}?\*\*\]|_{3,}|\bX{3,}\b|\[(?:redacted|removed|name|date)\]", re.I)
+_REMOVED = re.compile(
+    r"\[\*\*.{0,80}?\*\*\]|_{3,}|\bX{3,}\b|\[(?:redacted|removed|name|date)\]", re.I
+)
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+(?:'[a-z]+)?|[.;:,()?!/\n-]")
 _ABBREVIATION = frozenset(
     "dr mr mrs ms vs st approx eg ie fig no.s cf etc a.m p.m i.e e.g".replace(".", "").split()
