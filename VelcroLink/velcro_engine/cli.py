@@ -30,6 +30,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "train": "train a model on your own segmentations",
         "evaluate": "measure a model on labelled cases",
         "export": "turn a trained model into a model folder",
+        "calibrate": "fit a model's confidence on labelled cases",
     },
 }
 # options whose value may begin with a minus, which argparse would take for another option

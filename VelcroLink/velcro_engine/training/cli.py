@@ -1,4 +1,4 @@
-"""`velcrolink train | evaluate | export`."""
+"""`velcrolink train | evaluate | export | calibrate`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ BASELINES = ("clip-whole", "clip-crop", "clip-mask-pool", "sam-token-knn", "box-
 
 
 def add_arguments(subparsers: argparse._SubParsersAction) -> None:
-    """Add the three commands."""
+    """Add the four commands."""
     _add_train(subparsers)
     _add_evaluate(subparsers)
     _add_export(subparsers)
+    _add_calibrate(subparsers)
 
 
 def _add_train(subparsers: argparse._SubParsersAction) -> None:
@@ -98,6 +99,25 @@ def _add_export(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run_export)
 
 
+def _add_calibrate(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "calibrate",
+        help="fit a model's confidence on labelled cases",
+        description="Fit temperature, abstention and side margin on cases that were not trained "
+        "on; writes them into the model folder's config.json and calibration.json into --out.",
+    )
+    parser.add_argument("--model", required=True, metavar="DIR|bundled")
+    parser.add_argument("--data", required=True, metavar="DIR", help="folder of data sets")
+    parser.add_argument("--splits", metavar="FILE", help="JSON with a list of cases per split")
+    parser.add_argument("--split", default="dev", help="which split of --splits (dev)")
+    parser.add_argument("--kb", action="append", metavar="FILE")
+    parser.add_argument("--out", required=True, metavar="DIR")
+    parser.add_argument("--step-mm", type=float, default=8.0, help="between slices (8)")
+    parser.add_argument("--limit", type=int, metavar="N", help="use the first N cases only")
+    parser.add_argument("--report-only", action="store_true", help="leave the model as it is")
+    parser.set_defaults(run=run_calibrate)
+
+
 class Progress:
     """Share done and remaining time on one line of stderr (many lines when it is no terminal)."""
 
@@ -129,6 +149,13 @@ def run_export(args: argparse.Namespace) -> int:
     from .export_command import export_command
 
     return export_command(args)
+
+
+def run_calibrate(args: argparse.Namespace) -> int:
+    """Fit and write a calibration."""
+    from .calibrate_command import calibrate_command
+
+    return calibrate_command(args)
 
 
 def run_evaluate(args: argparse.Namespace) -> int:

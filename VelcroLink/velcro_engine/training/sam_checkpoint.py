@@ -63,4 +63,4 @@ def sam_recipe(recipe: Recipe, kind: str, sam: nn.Module) -> Recipe:
         mlp=int(layer.mlp.lin1.out_features),
         depth=len(decoder.transformer.layers),
     )
-    return replace(recipe, network=network, sam=kind, dense_steps=0)
+    return replace(recipe, network=network, sam=kind, small_size=network.size, dense_steps=0)

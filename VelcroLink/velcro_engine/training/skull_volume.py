@@ -18,6 +18,7 @@ REACH_MM = 46.0  # how far the head may reach beyond the brain
 STRIPPED_SHARE = 0.3  # of voxels that are exactly black
 BRAIN_MM = (60.0, 230.0)  # a brain's extent along every axis, children's included
 GRID_MM = 2.0
+STEP_MM = 4.0  # between the benchmark's slices
 
 Pad = list[tuple[int, int]]
 
@@ -48,10 +49,12 @@ def with_skull(volume: Volume, seed: int) -> tuple[Volume, Pad]:
     grey = volume.window.apply(volume.array)
     filled = [np.flatnonzero((grey > 0).any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     spacing = volume.spacing[::-1]
+    # whole steps of the benchmark, so that the same layers are measured with a skull and without
+    step = np.maximum(1, np.rint(STEP_MM / spacing)).astype(int)
     reach = np.ceil(REACH_MM / spacing).astype(int)
     pad = [
-        (max(0, int(r - f[0])), max(0, int(f[-1] + r + 1 - n)))
-        for f, r, n in zip(filled, reach, grey.shape, strict=True)
+        (_whole(int(r - f[0]), int(k)), _whole(int(f[-1] + r + 1 - n), int(k)))
+        for f, r, n, k in zip(filled, reach, grey.shape, step, strict=True)
     ]
     grey = np.pad(grey, pad)
     distance = _distance(grey > 0, spacing)
@@ -68,6 +71,11 @@ def with_skull(volume: Volume, seed: int) -> tuple[Volume, Pad]:
     matrix[:3, 3] = matrix[:3, 3] - matrix[:3, :3] @ first
     shown = np.clip(np.rint(head * 255.0), 0, 255).astype(np.uint8)
     return make_volume(shown, matrix, volume.modality, name=volume.name), pad
+
+
+def _whole(count: int, step: int) -> int:
+    """`count` rounded up to whole steps, 0 when negative."""
+    return max(0, -(-count // step) * step)
 
 
 def _distance(brain: np.ndarray, spacing: np.ndarray) -> np.ndarray:

@@ -80,6 +80,7 @@ def write_bank(
     count = step = 0
     device = next(network.parameters()).device
     network = network.eval()
+    sampler.size, sampler.prompts_per_slice = recipe.network.size, recipe.prompts
     while count < recipe.bank:
         rng = np.random.default_rng([recipe.seed, BANK_SEED, step])
         batch = collate([sampler.draw(rng) for _ in range(recipe.batch)])
