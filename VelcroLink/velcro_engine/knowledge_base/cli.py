@@ -196,6 +196,9 @@ def _named(kb: KnowledgeBase, name: str) -> Entry:
     if hits[0].score < 0.95:
         nearest = ", ".join(hit.entry.name for hit in hits)
         raise KnowledgeBaseError(f"There is no entry '{name}'; the nearest are: {nearest}.")
+    also = [hit.entry.name for hit in hits[1:] if hit.score == hits[0].score]
+    if also:
+        print(f"'{name}' is also a name of: {', '.join(also)}\n")
     return hits[0].entry
 
 
