@@ -198,7 +198,7 @@ def _named(kb: KnowledgeBase, name: str) -> Entry:
         raise KnowledgeBaseError(f"There is no entry '{name}'; the nearest are: {nearest}.")
     also = [hit.entry.name for hit in hits[1:] if hit.score == hits[0].score]
     if also:
-        print(f"'{name}' is also a name of: {', '.join(also)}\n")
+        print(f"'{name}' is also a name of: {', '.join(also)}", file=sys.stderr)
     return hits[0].entry
 
 
