@@ -99,11 +99,16 @@ class StepBatches(IterableDataset):
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, cosine to 2 %."""
-    if step < recipe.warmup:
-        return recipe.learning_rate * (step + 1) / recipe.warmup
-    part = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, part))))
+    """Linear warm-up and cosine to 2 %; the prompts' phase starts it afresh, since its decoder is
+    new while the encoder is not."""
+    start, peak = 0, recipe.learning_rate
+    end = recipe.steps
+    if recipe.dense_steps <= step:
+        start, peak = recipe.dense_steps, recipe.joint_learning_rate
+    if step - start < recipe.warmup:
+        return peak * (step - start + 1) / recipe.warmup
+    part = (step - start - recipe.warmup) / max(1, end - start - recipe.warmup)
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, part))))
 
 
 def train_step(state: TrainingState, recipe: Recipe, batch: Batch, device: str) -> dict[str, float]:
@@ -215,6 +220,7 @@ def train(
 ) -> TrainingState:
     """Run to `recipe.steps`, writing checkpoints and one log line every 50 steps."""
     started = last_saved = time.time()
+    earlier = state.seconds - time.process_time()
     figures: dict[str, list[float]] = {}
     # what a slice holds changes between the phases: one loader each
     phases = (recipe.dense_steps, recipe.steps - recipe.fine_steps, recipe.steps)
@@ -227,6 +233,7 @@ def train(
         for batch in loader:
             for name, value in train_step(state, recipe, batch, device).items():
                 figures.setdefault(name, []).append(value)
+            state.seconds = earlier + time.process_time()
             if state.step % 50 == 0 or state.step == recipe.steps:
                 spent = time.time() - started
                 done = sum(len(v) for v in figures.values()) / max(1, len(figures))

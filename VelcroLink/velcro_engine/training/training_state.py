@@ -32,6 +32,7 @@ class Recipe:
     batch: int = 8
     prompts: int = 5
     learning_rate: float = 1.5e-3
+    joint_learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: int = 200
     ema: float = 0.998
@@ -58,7 +59,10 @@ class Recipe:
 
 @dataclass
 class TrainingState:
-    """Everything a resumed run needs. `network` is a VelcroNetwork, or a baseline's."""
+    """Everything a resumed run needs. `network` is a VelcroNetwork, or a baseline's.
+
+    seconds: processor time of the training process so far, without the workers that draw slices.
+    """
 
     network: Any
     table: EntityTable
@@ -68,6 +72,7 @@ class TrainingState:
     frequency: Tensor
     entities: list[str]
     step: int = 0
+    seconds: float = 0.0
 
 
 def new_network(recipe: Recipe, sam: nn.Module | None = None) -> nn.Module:
@@ -128,7 +133,8 @@ def save_checkpoint(state: TrainingState, recipe: Recipe, folder: Path) -> None:
     target = folder / "tensors.safetensors"
     save_file({k: v.clone() for k, v in tensors.items()}, f"{target}.new")
     recipe_dict = asdict(recipe)
-    text = json.dumps({"step": state.step, "entities": state.entities, "recipe": recipe_dict})
+    told = {"step": state.step, "processor_seconds": round(state.seconds, 1)}
+    text = json.dumps({**told, "entities": state.entities, "recipe": recipe_dict})
     (folder / "state.json.new").write_text(text, encoding="utf-8")
     os.replace(f"{target}.new", target)
     os.replace(folder / "state.json.new", folder / "state.json")
@@ -155,6 +161,7 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> tuple[TrainingState, R
         state.optimizer.load_state_dict(optimizer)
         state.frequency.copy_(tensors["frequency"])
         state.step = int(raw["step"])
+        state.seconds = float(raw.get("processor_seconds", 0.0))
         return state, recipe
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise ModelError(f"Cannot resume from {folder}.", repr(error)) from error
