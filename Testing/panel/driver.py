@@ -126,7 +126,7 @@ class Driver:
     def wait(self, seconds: float) -> None:
         self.app.process_events(seconds)
 
-    def wait_until(self, condition: Callable[[], bool], what: str = "", seconds: float = 20.0):
+    def wait_until(self, condition: Callable[[], bool], what: str = "", seconds: float = 90.0):
         end = time.monotonic() + seconds
         while not condition():
             if self._slot_errors or time.monotonic() > end:
@@ -136,7 +136,7 @@ class Driver:
                 )
             self.wait(0.01)
 
-    def wait_linked(self, seconds: float = 20.0) -> None:
+    def wait_linked(self, seconds: float = 90.0) -> None:
         self.wait_until(
             lambda: self.session.result is not None and self.state == "ready", "a link", seconds
         )

@@ -8,9 +8,11 @@ of the RoI asks for a new link.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from typing import Any
 
+import numpy as np
 import qt
 import slicer
 import vtk
@@ -86,6 +88,7 @@ class LinkSession(VTKObservationMixin):
         )
         for signal, method in self._subscriptions:
             signal.connect(method)
+        threading.Thread(target=_warmUp, name="VelcroLink warm-up", daemon=True).start()
 
     # --- life ---------------------------------------------------------------------------------
     def attach(self, parameters: Any) -> None:
@@ -373,6 +376,12 @@ class LinkSession(VTKObservationMixin):
 
     def _clearOutcome(self) -> None:
         self.outcome = self.placed = self.result = None
+
+
+def _warmUp() -> None:
+    """numpy imports half of itself with the first percentile. That must not be on the main thread
+    and in the middle of the first link. Touches neither MRML nor Qt."""
+    np.percentile(np.zeros(4, dtype=np.float32), [1.0, 99.0])
 
 
 def _singleShotTimer(milliseconds: int, slot: Any) -> Any:

@@ -22,6 +22,8 @@ from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 _QtMeta = type(QtCore.QObject)
 _wrapped: dict[type, type] = {}
 
+# Properties that are virtual methods in C++ too: Qt would call the attribute for every layout.
+_VIRTUAL = {"sizeHint", "minimumSizeHint"}
 # Made by Qt before any module runs, or abstract to Python: passed on as PySide6 has them.
 _NOT_WRAPPED = {"QObject", "QCoreApplication", "QGuiApplication", "QApplication"}
 
@@ -148,7 +150,8 @@ def wrap(real: type) -> type:
     members: dict[str, Any] = {}
     for index in range(meta.propertyCount()):
         name = meta.property(index).name()
-        members[name] = _as_attribute(name)
+        if name not in _VIRTUAL:
+            members[name] = _as_attribute(name)
     members.update(
         _real=real,
         name=_as_attribute("objectName"),
