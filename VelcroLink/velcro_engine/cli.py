@@ -31,6 +31,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "evaluate": "measure a model on labelled cases",
         "export": "turn a trained model into a model folder",
         "calibrate": "fit a model's confidence on labelled cases",
+        "compare": "put several evaluations into one table",
     },
 }
 # options whose value may begin with a minus, which argparse would take for another option

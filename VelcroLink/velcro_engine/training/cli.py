@@ -1,4 +1,4 @@
-"""`velcrolink train | evaluate | export | calibrate`."""
+"""`velcrolink train | evaluate | export | calibrate | compare`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ BASELINES = ("clip-whole", "clip-crop", "clip-mask-pool", "sam-token-knn", "box-
 
 
 def add_arguments(subparsers: argparse._SubParsersAction) -> None:
-    """Add the four commands."""
+    """Add the five commands."""
     _add_train(subparsers)
     _add_evaluate(subparsers)
     _add_export(subparsers)
     _add_calibrate(subparsers)
+    _add_compare(subparsers)
 
 
 def _add_train(subparsers: argparse._SubParsersAction) -> None:
@@ -118,6 +119,18 @@ def _add_calibrate(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run_calibrate)
 
 
+def _add_compare(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "compare",
+        help="put several evaluations into one table",
+        description="The first folder is the model, the others what it is compared with; writes "
+        "comparison.csv, comparison.png and index.html.",
+    )
+    parser.add_argument("evaluations", nargs="+", metavar="DIR", help="of velcrolink evaluate")
+    parser.add_argument("--out", required=True, metavar="DIR")
+    parser.set_defaults(run=run_compare)
+
+
 class Progress:
     """Share done and remaining time on one line of stderr (many lines when it is no terminal)."""
 
@@ -156,6 +169,13 @@ def run_calibrate(args: argparse.Namespace) -> int:
     from .calibrate_command import calibrate_command
 
     return calibrate_command(args)
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    """One table of several evaluations."""
+    from .comparison import compare_command
+
+    return compare_command(args)
 
 
 def run_evaluate(args: argparse.Namespace) -> int:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..linker import open_linker
+from ..linker import Linker, open_linker
+from ..runtime import model_folder
 from .case_data import case_keys
 from .evaluation_report import write_report
 from .link_evaluation import evaluate_cases
@@ -53,6 +55,7 @@ def evaluate(args: argparse.Namespace, folder: Path, progress) -> dict[str, Any]
         "left_out": problems,
         "groups": figures(rows, bench),
         "entities": entity_figures(rows),
+        "training": training_budget(args, linker),
         "seconds": {
             "per_region": round(sum(r.seconds for r in rows) / len(rows), 4),
             "total": round(time.monotonic() - started, 1),
@@ -61,6 +64,22 @@ def evaluate(args: argparse.Namespace, folder: Path, progress) -> dict[str, Any]
     }
     write_report(folder, metrics, rows)
     return metrics
+
+
+def training_budget(args: argparse.Namespace, linker: Linker) -> dict[str, Any]:
+    """What the measured model was trained for, as far as its folder tells."""
+    if not args.baseline:
+        steps = model_folder(args.model).config.get("trained_steps")
+        return {} if steps is None else {"steps": steps}
+    from .baselines import baseline_run
+
+    raw = json.loads((baseline_run(args.baseline, args.model) / "state.json").read_text("utf-8"))
+    return {
+        "steps": raw["step"],
+        "slices": raw["step"] * raw["recipe"]["batch"],
+        "processor_minutes": round(raw.get("processor_seconds", 0.0) / 60, 1),
+        "text_side": linker.runtime.name,
+    }
 
 
 def peak_memory_mb() -> float | None:

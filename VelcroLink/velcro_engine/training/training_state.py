@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -163,5 +164,5 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> tuple[TrainingState, R
         state.step = int(raw["step"])
         state.seconds = float(raw.get("processor_seconds", 0.0))
         return state, recipe
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise ModelError(f"Cannot resume from {folder}.", repr(error)) from error
