@@ -41,7 +41,8 @@ class CandidateCards:
         self._chosen = chosen
         self._group = qt.QButtonGroup(parent)
         self._cards = [_Card(parent, self._group, self._onToggled, linkOpened) for _i in range(SHOWN)]
-        for card in self._cards:
+        for index, card in enumerate(self._cards):
+            card.radio.setObjectName(f"candidate{index}")
             layout.addWidget(card.frame)
         self._filling = False
         self._preferred = ""
@@ -51,9 +52,13 @@ class CandidateCards:
         """The chosen candidate."""
         return next((c.candidate for c in self._cards if c.candidate and c.radio.checked), None)
 
-    @property
-    def firstButton(self) -> Any:
-        return self._cards[0].radio
+    def insertIntoTabOrder(self, before: Any, after: Any) -> None:
+        """Tab goes from `before` through the cards and on to `after`."""
+        for card in self._cards:
+            for widget in (card.radio, card.details):
+                qt.QWidget.setTabOrder(before, widget)
+                before = widget
+        qt.QWidget.setTabOrder(before, after)
 
     def show(self, outcome: Outcome | None) -> None:
         """Fill the cards. The candidate that the user chose stays chosen while it is in the list;

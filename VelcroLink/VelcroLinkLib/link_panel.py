@@ -37,6 +37,7 @@ class LinkPanel:
             chosen=self._renderDecision,
             linkOpened=openLink,
         )
+        self._cards.insertIntoTabOrder(ui.linkAgainButton, ui.searchEdit)
         self._search = EntrySearch(ui, session, decisions)
         ui.placeRoiButton.connect("clicked(bool)", self._onPlaceRoi)
         ui.placePointButton.connect("clicked(bool)", self._onPlacePoint)

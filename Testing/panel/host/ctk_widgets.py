@@ -56,6 +56,11 @@ class ctkCollapsibleButton(wrap(QtWidgets.QAbstractButton)):  # noqa: N801
         self.update()
         self.contentsCollapsed.emit(collapse)
 
+    def showEvent(self, _event: Any) -> None:  # noqa: N802
+        if self._collapsed:  # a .ui file sets the property before it adds the children
+            self._collapsed = False
+            self._collapse(True)
+
     collapsed = QtCore.Property(
         bool, lambda self: self._collapsed, lambda self, value: self._collapse(bool(value))
     )
