@@ -344,8 +344,9 @@ class EngineClient:
         if process is not None:
             process.kill()
         running = self._questions.close(self._inFlight)
-        if self._newest is None and running is not None and not running.unwanted:
-            self._newest = (self._questions.takeId(), running.placed)
+        wanted = running.placed if running is not None and not running.unwanted else None
+        if self._newest is None and wanted is not None:
+            self._newest = (self._questions.takeId(), wanted)
         self._inFlight = None
         self._failAll("error", "The engine was restarted; repeat the action.")
         self._launch(EngineState.RESTARTING)

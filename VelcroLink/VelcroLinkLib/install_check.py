@@ -172,7 +172,8 @@ def _checkedFolder(wheelFolder: str | Path, state: InstallState) -> Path:
         raise InputError(f"'{folder}' is not a folder; choose the folder that holds the wheels.")
     wheels = [wheel.name.lower() for wheel in folder.glob("*.whl")]
     for line in state.missing:
-        name = re.sub(r"[-_.]+", "_", _LINE.match(line).group(1)).lower()
+        name = re.split(r"[^A-Za-z0-9._-]", line)[0]
+        name = re.sub(r"[-_.]+", "_", name).lower()
         if not any(wheel.startswith(f"{name}-") for wheel in wheels):
             raise InputError(
                 f"'{folder}' holds no wheel of {line}; download it as described below."

@@ -147,4 +147,4 @@ def _boxed(ijk: np.ndarray) -> VoxelMask:
     box = np.zeros(tuple((high - low + 1)[::-1]), dtype=bool)
     i, j, k = (ijk - low).T
     box[k, j, i] = True
-    return VoxelMask(box, tuple(int(n) for n in low))
+    return VoxelMask(box, (int(low[0]), int(low[1]), int(low[2])))

@@ -32,8 +32,9 @@ ATTRIBUTE = "VelcroLink.results"
 TABLE_NAME = "VelcroLink results"
 
 
-def resultsTable(scene: Any, create: bool = True) -> Any | None:
-    """The scene's results table node (vtkMRMLTableNode), made on demand."""
+def resultsTable(scene: Any, create: bool = True) -> Any:
+    """The scene's results table node (vtkMRMLTableNode), made on demand; None when there is none
+    and create is False."""
     for n in range(scene.GetNumberOfNodesByClass("vtkMRMLTableNode")):
         node = scene.GetNthNodeByClass(n, "vtkMRMLTableNode")
         if node.GetAttribute(ATTRIBUTE):

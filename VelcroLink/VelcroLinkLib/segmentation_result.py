@@ -32,8 +32,9 @@ FILL_OPACITY = 0.3
 ATTRIBUTE = "VelcroLink.segmentation"
 
 
-def segmentationForVolume(volumeNode: Any, create: bool = True) -> Any | None:
-    """The segmentation node VelcroLink keeps for this volume (found by reference, made on demand).
+def segmentationForVolume(volumeNode: Any, create: bool = True) -> Any:
+    """The segmentation node VelcroLink keeps for this volume (found by reference, made on demand;
+    None when there is none and create is False).
 
     It has the volume's reference geometry and parent transform and lies in its study.
     """

@@ -210,7 +210,7 @@ def _obliqueGrid(geometry: VolumeGeometry, normal: np.ndarray, origin: np.ndarra
     across, along = outline @ right, outline @ down
     margin = 0.0 if geometry.isLinear else _bend(geometry)
     extent = np.array([np.ptp(across), np.ptp(along)]) + 2 * margin
-    pitch = 1.0 / max(np.linalg.norm(inverse @ d) for d in (right, down))
+    pitch = 1.0 / max(float(np.linalg.norm(inverse @ d)) for d in (right, down))
     pitch = max(pitch, float(np.sqrt(extent.prod() / MAXIMUM_PIXELS)) * 1.001)
     width, height = (int(n) for n in np.maximum(np.rint(extent / pitch), 1))
     first = (

@@ -166,9 +166,10 @@ def entryColour(
     """RGB (0..1) of Slicer's terminology; else one made from the id, always the same, bright enough
     for a grey image and far from its neighbours' hues."""
     known = findTypeInSlicer(typeCode(entry), terminologiesLogic)
-    for key in (side or "", "") if known is not None else ():
-        if key in known.colours:
-            return known.colours[key]
+    colours = known.colours if known is not None else {}
+    for key in (side or "", ""):
+        if key in colours:
+            return colours[key]
     hue = (zlib.crc32(str(entry["id"]).encode("utf-8")) * _GOLDEN_RATIO) % 1.0
     return colorsys.hsv_to_rgb(hue, 0.65, 0.95)
 

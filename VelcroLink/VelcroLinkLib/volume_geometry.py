@@ -53,15 +53,16 @@ def volumeModality(volumeNode: Any) -> str | None:
     units = volumeNode.GetVoxelValueUnits() if hasattr(volumeNode, "GetVoxelValueUnits") else None
     if units is not None and units.GetCodeValue() == HOUNSFIELD_CODE:
         return "CT"
-    return DICOM_MODALITIES.get(_dicomModality(volumeNode))
+    return DICOM_MODALITIES.get(_dicomModality(volumeNode) or "")
 
 
 def _dicomModality(volumeNode: Any) -> str | None:
     """Slicer keeps it at the series' item of the subject hierarchy; some extensions at the node."""
     scene = volumeNode.GetScene()
     hierarchy = scene.GetSubjectHierarchyNode() if scene is not None else None
-    item = hierarchy.GetItemByDataNode(volumeNode) if hierarchy is not None else 0
-    told = hierarchy.GetItemAttribute(item, "DICOM.Modality") if item else ""
+    told = ""
+    if hierarchy is not None and (item := hierarchy.GetItemByDataNode(volumeNode)):
+        told = hierarchy.GetItemAttribute(item, "DICOM.Modality")
     return told or volumeNode.GetAttribute("DICOM.Modality")
 
 
@@ -101,7 +102,7 @@ class VolumeGeometry:
 
     def toIjk(self, ras: np.ndarray) -> np.ndarray:
         """N x 3 world RAS -> N x 3 continuous voxel indices, exact also when not linear."""
-        if self.isLinear:
+        if isinstance(self.localToWorld, np.ndarray):
             return transformPoints(np.linalg.inv(self.localToWorld @ self.ijkToLocal), ras)
         local = transformPoints(self.localToWorld.GetInverse(), ras)
         return transformPoints(np.linalg.inv(self.ijkToLocal), local)
@@ -207,6 +208,8 @@ def _bentForeground(
     steps = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     world = transformPoints(geometry.localToWorld, centre + steps * half)
     low, high = world.min(axis=0), world.max(axis=0)
-    return Foreground(
-        tuple(map(float, (low + high) / 2)), tuple(map(float, np.maximum((high - low) / 2, 1.0)))
-    )
+    return Foreground(_triple((low + high) / 2), _triple(np.maximum((high - low) / 2, 1.0)))
+
+
+def _triple(values: np.ndarray) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from velcro_engine.errors import VelcroError
 from velcro_engine.protocol import encode_frame, read_frame
@@ -143,9 +143,10 @@ class WorkerProcess:
             _killTree(process)
 
     def _readAnswers(self, process: subprocess.Popen[bytes]) -> str:
+        answers = cast(BinaryIO, process.stdout)
         try:
             while True:
-                frame = read_frame(process.stdout)
+                frame = read_frame(answers)
                 if frame is None:
                     return ""
                 self.events.put(WorkerEvent("frame", header=frame[0], payload=frame[1]))
@@ -165,18 +166,19 @@ class WorkerProcess:
             self._outbox.put(None)
 
     def _write(self, process: subprocess.Popen[bytes]) -> None:
+        stream = cast(BinaryIO, process.stdin)
         try:
             while (frame := self._outbox.get()) is not None:
-                process.stdin.write(frame)
-                process.stdin.flush()
+                stream.write(frame)
+                stream.flush()
         except (OSError, ValueError):
             pass  # the reader notices the end of the process and reports it
         finally:
             with contextlib.suppress(OSError):
-                process.stdin.close()
+                stream.close()
 
     def _readErrors(self, process: subprocess.Popen[bytes]) -> None:
-        for line in process.stderr:
+        for line in cast(BinaryIO, process.stderr):
             self.log.append(line.decode("utf-8", "replace").rstrip())
 
 
