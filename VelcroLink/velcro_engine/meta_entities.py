@@ -15,9 +15,10 @@ from typing import Any
 from .report_language.attachment import attach_attributes
 from .report_language.mentions import ABSENT, Mention, find_mentions
 from .report_language.ontology import Ontology, lemmas_of, load_ontology
-from .report_language.sentences import clean_text, split_sentences
+from .report_language.sentences import Sentence, clean_text, split_sentences
 
 MAXIMUM_CHARACTERS = 5_000_000
+KEPT_SENTENCES = 20_000
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,21 @@ def read_report(
 def _read_section(section: str, text: str, ontology: Ontology) -> Iterable[ReadSentence]:
     text = clean_text(text[:MAXIMUM_CHARACTERS])
     for sentence in split_sentences(text, ontology.lemma):
+        yield ReadSentence(sentence.text, section, _mentions(sentence, ontology))
+
+
+def _mentions(sentence: Sentence, ontology: Ontology) -> tuple[Mention, ...]:
+    """Mentions of a sentence; reports repeat sentences, so what was read is kept for a while."""
+    words = tuple(token.text for token in sentence.tokens)
+    known = ontology.read.get(words)
+    if known is None:
         lemmas = lemmas_of(sentence.tokens)
         mentions = find_mentions(sentence, lemmas, ontology)
         attach_attributes(mentions, lemmas, ontology)
-        yield ReadSentence(sentence.text, section, tuple(mentions))
+        if len(ontology.read) >= KEPT_SENTENCES:
+            ontology.read.clear()
+        known = ontology.read[words] = tuple(mentions)
+    return known
 
 
 def entry_of(finding: str, ontology: Ontology | None = None) -> str | None:

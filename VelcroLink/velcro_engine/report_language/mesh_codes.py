@@ -45,12 +45,12 @@ def _tables() -> tuple[dict[str, list[dict[str, str]]], dict[str, tuple[str, str
 def read_codes(text: str) -> tuple[list[Code], list[str]] | None:
     """(codes, headings the table does not know) of a MeSH cell; None for a report left uncoded.
 
-    A report coded "normal" has no codes.
+    An unknown heading gives a code of its own, "mesh HEADING", which no reading meets. A report coded "normal" has no codes.
     """
     by_heading, table = _tables()
     codes, unknown = [], []
     for part in text.split(";"):
-        heading, *given = (word.strip().lower() for word in part.split("/"))
+        heading, *given = (" ".join(word.lower().split()) for word in part.split("/"))
         if not heading:
             continue
         for row in by_heading.get(heading, ()):
@@ -59,6 +59,8 @@ def read_codes(text: str) -> tuple[list[Code], list[str]] | None:
                 break
         else:
             unknown.append(heading)
+            empty: frozenset[str] = frozenset()
+            codes.append(Code(f"mesh {heading}", empty, empty, empty))
             continue
         finding = row["finding"]
         if finding == NOT_INDEXED:

@@ -38,17 +38,18 @@ class PhraseIndex:
 
     def find(self, lemmas: tuple[str, ...]) -> list[tuple[int, int, str]]:
         """(first, end, value) of the phrases met, left to right, none overlapping."""
-        found = []
-        at, count = 0, len(lemmas)
-        while at < count:
-            for phrase, value in self._by_first.get(lemmas[at], ()):
+        found: list[tuple[int, int, str]] = []
+        by_first = self._by_first
+        free = 0
+        for at, lemma in enumerate(lemmas):
+            if at < free or lemma not in by_first:
+                continue
+            for phrase, value in by_first[lemma]:
                 end = at + len(phrase)
                 if lemmas[at:end] == phrase:
                     found.append((at, end, value))
-                    at = end
+                    free = end
                     break
-            else:
-                at += 1
         return found
 
 
@@ -77,6 +78,7 @@ class Ontology:
     cues: dict[str, PhraseIndex]  # layer -> index whose values are kinds of cue
     place_sides: dict[str, str] = field(default_factory=dict)
     place_parents: dict[str, str] = field(default_factory=dict)
+    read: dict[tuple[str, ...], tuple[Any, ...]] = field(default_factory=dict)  # sentences seen
     generic: set[str] = field(default_factory=set)  # give way to what a rule makes of the words
 
     def phrase(self, text: str) -> tuple[str, ...]:

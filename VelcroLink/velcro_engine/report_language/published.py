@@ -17,7 +17,24 @@ from .mentions import ASSERTED, IGNORED, Mention
 from .ontology import Ontology, lemmas_of
 from .sentences import clean_text, split_sentences
 
-SILENCING = ["no", "not", "normal", "unremarkable", "clear", "resolved", "intact", "negligible", "negative", "absent", "without", "free", "none", "neither", "nor", "stable-appearing"]
+SILENCING = [
+    "no",
+    "not",
+    "normal",
+    "unremarkable",
+    "clear",
+    "resolved",
+    "intact",
+    "negligible",
+    "negative",
+    "absent",
+    "without",
+    "free",
+    "none",
+    "neither",
+    "nor",
+    "stable-appearing",
+]
 SILENCING_PHRASES = ("within normal limits", "ruled out", "rather than")
 _PARTS = re.compile(r"\bbut\b|\bwith\b|, which\b", re.I)
 _CUT = re.compile(r" without | rather than ", re.I)

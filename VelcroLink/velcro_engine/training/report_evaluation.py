@@ -132,8 +132,7 @@ def evaluate_ober(
         raise InputError(f"There is no baseline '{baseline}' for ober; use {BASELINES[0]}.")
     read: Callable[[str, str], list[CodedFinding]] = read_published if baseline else read_ours
     rows = read_report_file(path, ("MeSH",))[:limit]
-    coded = [(row, read_codes(row["MeSH"])) for row in rows]
-    coded = [(row, codes) for row, codes in coded if codes is not None]
+    coded = [(row, codes) for row in rows if (codes := read_codes(row["MeSH"])) is not None]
     if not coded:
         raise InputError(f"'{path}' holds no report with MeSH codes; check the column MeSH.")
     load_habits()
