@@ -66,14 +66,14 @@ class VelcroLinkParameterNode:
 class VelcroLinkWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The module's small panel at the left; it opens the docked panel at the right."""
 
+    usesDock = True
+
     def __init__(self, parent=None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
+        self.logic = self.panel = self.dock = None
+        self._parameterNode = self._parameterNodeGuiTag = None
         VTKObservationMixin.__init__(self)
-        self.logic = None
-        self.panel = None
-        self.dock = None
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
+        # Last: without a parent this calls setup() already.
+        ScriptedLoadableModuleWidget.__init__(self, parent)
 
     def setup(self) -> None:
         """Called when the user opens the module the first time."""
@@ -142,7 +142,7 @@ class VelcroLinkWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from VelcroLinkLib.panel import PanelDock, VelcroLinkPanel
 
         self.panel = VelcroLinkPanel(self.resourcePath, self.logic.session, self.logic.decisions)
-        if slicer.util.mainWindow() is not None:
+        if self.usesDock and slicer.util.mainWindow() is not None:
             self.dock = PanelDock(self.panel, self.onDockVisibility)
         else:
             self.layout.addWidget(self.panel.widget)
@@ -246,7 +246,8 @@ class VelcroLinkTest(ScriptedLoadableModuleTest):
 
         k, j, i = np.mgrid[-16:16, -20:20, -20:20]
         voxels = np.where(k**2 + j**2 + i**2 < 100, 900, 100).astype(np.int16)
-        volumeNode = slicer.util.addVolumeFromArray(voxels, np.diag([-2, -2, 2, 1]), "Ball")
+        ijkToRas = [[-2, 0, 0, 40], [0, -2, 0, 40], [0, 0, 2, -32], [0, 0, 0, 1]]
+        volumeNode = slicer.util.addVolumeFromArray(voxels, np.array(ijkToRas, float), "Ball")
         volumeNode.CreateDefaultDisplayNodes()
         return volumeNode
 
@@ -284,6 +285,7 @@ class VelcroLinkTest(ScriptedLoadableModuleTest):
         self.delayDisplay("The panel opens, survives a closed scene, and goes")
         volumeNode = self.makeVolume()
         widget = VelcroLinkWidget()
+        widget.usesDock = False  # the dock belongs to the module's own widget
         try:
             widget.enter()
             self.assertIsNotNone(widget.panel)

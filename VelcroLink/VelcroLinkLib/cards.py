@@ -18,7 +18,8 @@ from .decisions import EntryCard
 from .link_outcome import Candidate, Outcome
 
 SHOWN = 5
-# Below this a candidate other than the first is noise that only makes the list longer.
+ALWAYS_SHOWN = 3
+# Below this a candidate after the third is noise that only makes the list longer.
 LEAST_SHOWN = 0.005
 _CARD_HEADING = "<p><b><big>"
 
@@ -222,5 +223,5 @@ def measuredLine(attributes: dict[str, Any]) -> str:
 def _worthShowing(outcome: Outcome | None) -> list[Candidate]:
     if outcome is None:
         return []
-    first, rest = outcome.candidates[:1], outcome.candidates[1:SHOWN]
+    first, rest = outcome.candidates[:ALWAYS_SHOWN], outcome.candidates[ALWAYS_SHOWN:SHOWN]
     return [*first, *(c for c in rest if c.confidence >= LEAST_SHOWN)]

@@ -1,0 +1,170 @@
+"""The panel with the engine's real worker process and the bundled model, and pictures of it.
+
+`pytest Testing/panel/test_panel_real_worker.py --screenshots` writes Resources/Screenshots anew.
+Another model than the bundled one: set VELCROLINK_TEST_MODEL to its folder.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slicer
+from PySide6 import QtCore, QtGui
+from sample_brain import load_brain
+
+ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = ROOT / "Resources" / "Screenshots"
+# Corners (RAS, mm) around structures of the MNI152 brain.
+RIGHT_THALAMUS = ([2.0, -6.0, 8.0], [22.0, -32.0, 8.0])
+LEFT_VENTRICLE = ([-4.0, 26.0, 18.0], [-26.0, -10.0, 18.0])
+
+
+@pytest.fixture
+def real(application, slot_errors, tmp_path, monkeypatch):
+    """The module with the real worker and a model."""
+    from conftest import assert_gone
+    from driver import Driver
+
+    from velcro_engine.errors import VelcroError
+    from velcro_engine.runtime import bundled_model_path
+
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    model = os.environ.get("VELCROLINK_TEST_MODEL", "")
+    if not model:
+        try:
+            bundled_model_path()
+        except VelcroError:
+            pytest.skip("there is no bundled model in Resources/Models")
+    monkeypatch.delenv("VELCROLINK_WORKER", raising=False)
+    slicer.mrmlScene = application.scene
+    QtCore.QSettings().clear()
+    QtCore.QSettings().setValue("VelcroLink/Model", model)
+    application.close_scene()
+    application.reset_views()
+    driver = Driver(application, tmp_path / "unused.json", slot_errors)
+    yield driver
+    application.set_theme("light")
+    pid = driver.client.processId
+    application.unload_module("VelcroLink")
+    application.close_scene()
+    QtCore.QSettings().clear()
+    assert_gone(pid)
+
+
+@pytest.fixture
+def brain(real):
+    node = load_brain()
+    if node is None:
+        pytest.skip("nilearn, whose wheel holds the MNI152 brain, is not installed")
+    real.app.window.resize(1280, 800)
+    real.app.show_volume(node)
+    for view, offset in (("Red", 8.0), ("Yellow", 12.0), ("Green", -18.0)):
+        real.view(view).slice.node.SetSliceOffset(offset)
+    real.app.process_events()
+    return node
+
+
+def test_a_roi_on_a_real_brain_gives_mask_entries_and_cards(real, brain):
+    real.place_roi(*RIGHT_THALAMUS)
+    real.wait_linked(seconds=180)
+    assert len(real.candidates) >= 3
+    assert real.segment_names(brain) == ["VelcroLink preview"]
+    from VelcroLinkLib.segmentation_result import PREVIEW_SEGMENT_ID
+
+    mask = slicer.util.arrayFromSegmentBinaryLabelmap(
+        real.segmentation(brain), PREVIEW_SEGMENT_ID, brain
+    ).astype(bool)
+    roi = real.session.promptNode
+    inside = np.argwhere(mask)
+    assert len(inside) > 20
+    centre = np.array(roi.GetCenter())
+    ras = _ras(brain, inside)
+    assert (np.abs(ras - centre).max(axis=0) <= np.array(roi.GetSize()) / 2 + 6).all()
+    real.wait_until(lambda: "card" not in real.notice and _card_text(real), "the card's text")
+
+
+def test_accepting_and_searching_with_the_real_knowledge_base(real, brain):
+    real.place_roi(*RIGHT_THALAMUS)
+    real.wait_linked(seconds=180)
+    real.press(real.ui.rejectButton)
+    real.type(real.ui.searchEdit, "thalam")
+    real.wait_until(lambda: real.ui.searchResults.count > 0, "search results", 120)
+    names = [real.ui.searchResults.item(n).text() for n in range(real.ui.searchResults.count)]
+    assert "Thalamus" in names
+    real.ui.searchResults.setCurrentRow(names.index("Thalamus"))
+    real.wait_until(lambda: real.ui.searchSide.enabled, "the entry", 60)
+    real.ui.searchSide.currentIndex = 2
+    real.press(real.ui.useEntryButton)
+    real.wait_until(lambda: "Accepted" in real.notice, "accepting", 60)
+    assert real.segment_names(brain) == ["Right thalamus"]
+
+
+def test_a_missing_model_folder_is_named_in_the_state_line(real, brain):
+    real.ui.modelPath.currentPath = "/nowhere/model"
+    real.place_roi(*RIGHT_THALAMUS)
+    real.wait_until(lambda: real.state == "failed", "the failure", 120)
+    assert "model" in real.ui.stateLabel.text.lower() or "nowhere" in real.ui.stateLabel.text
+    real.ui.modelPath.currentPath = os.environ.get("VELCROLINK_TEST_MODEL", "")
+    real.wait_until(lambda: real.state == "ready", "loading the other one", 180)
+    real.press(real.ui.linkAgainButton)
+    real.wait_linked(seconds=120)
+
+
+def test_pictures_of_the_panel(real, brain, request, tmp_path):
+    folder = SCREENSHOTS if request.config.getoption("--screenshots") else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    window, dock = real.app.window, real.module.dock.dock
+    _snap(dock, folder / "panel-empty.png")
+    real.place_roi(*RIGHT_THALAMUS)
+    real.wait_linked(seconds=180)
+    real.move(real.view(), QtCore.QPoint(3, 3))
+    for theme in ("light", "dark"):
+        real.app.set_theme(theme)
+        real.wait(0.3)
+        _snap(window, folder / f"link-{theme}.png")
+    _width(real, 320)
+    _snap(dock, folder / "panel-320-dark.png")
+    real.app.set_theme("light")
+    real.wait(0.3)
+    _snap(dock, folder / "panel-320-light.png")
+    _width(real, 620)
+    _snap(dock, folder / "panel-wide.png")
+    _width(real, 380)
+    real.press(real.ui.rejectButton)
+    real.type(real.ui.searchEdit, "ventricle")
+    real.wait_until(lambda: real.ui.useEntryButton.enabled, "search results", 60)
+    real.wait(0.3)
+    _snap(dock, folder / "panel-correct.png")
+    for picture in folder.glob("*.png"):
+        image = QtGui.QImage(str(picture))
+        colours = {image.pixel(x, y) for x in range(0, image.width(), 7) for y in range(0, 300, 7)}
+        assert len(colours) > 3, f"{picture.name} is blank"
+
+
+def _ras(volume, kji):
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    array = slicer.util.arrayFromVTKMatrix(matrix)
+    return kji[:, ::-1] @ array[:3, :3].T + array[:3, 3]
+
+
+def _card_text(driver):
+    from host.pythonqt import qt
+
+    labels = driver.module.panel.widget.findChildren(qt.QLabel)
+    return any(len(label.text) > 200 and label.isVisible() for label in labels)
+
+
+def _width(driver, width):
+    dock = driver.module.dock.dock
+    driver.app.window.resizeDocks([dock], [width], QtCore.Qt.Orientation.Horizontal)
+    driver.wait(0.3)
+
+
+def _snap(widget, path):
+    widget.grab().save(str(path))
