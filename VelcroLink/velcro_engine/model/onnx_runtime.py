@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ class OnnxRuntime:
                     "onnxruntime is missing; install it with: pip install onnxruntime"
                 ) from error
             options = ort.SessionOptions()
-            options.intra_op_num_threads = self._threads
+            options.intra_op_num_threads = self._threads or usable_cores()
             options.log_severity_level = 3
             # a fixed arena keeps the memory of the largest batch for ever
             options.enable_cpu_mem_arena = role != "text"
@@ -119,6 +120,13 @@ class OnnxRuntime:
             feeds = {"tokens": tokens[:, :longest]}
             out.append(self._session("text").run(None, feeds)[0])
         return np.concatenate(out).astype(np.float32)
+
+
+def usable_cores() -> int:
+    """Cores this process may run on; ONNX Runtime counts all, and more threads than that wait."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _nothing(config: dict[str, Any]) -> np.ndarray | None:
