@@ -10,7 +10,12 @@ import torch
 
 from velcro_engine import cli
 from velcro_engine.errors import InputError, ModelError
-from velcro_engine.training.baseline_models.networks import BASELINES, Slices, baseline_network
+from velcro_engine.training.baseline_models.networks import (
+    BASELINES,
+    WITH_MASKS,
+    Slices,
+    baseline_network,
+)
 from velcro_engine.training.baseline_models.regions import (
     GEOMETRY,
     POINT_REACH,
@@ -67,7 +72,7 @@ def test_tokens_weigh_by_the_share_of_the_box_in_their_cell():
     assert outside.item() == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("name", [n for n in BASELINES if n != "sam-token-knn"])
+@pytest.mark.parametrize("name", [n for n in BASELINES if n not in WITH_MASKS])
 def test_what_a_baseline_reads_of_a_slice(name):
     """clip-whole no prompt, clip-crop nothing outside it, box-prior no picture."""
     torch.manual_seed(0)
@@ -146,7 +151,7 @@ def site(tmp_path_factory):
     tiny_cases.write_cases(root / "data")
     base = tiny_cases.write_knowledge_base(root / "kb.json")
     tiny_cases.write_model(root / "model", base, ["hippocampus", "thalamus", "brainstem"])
-    values = asdict(replace(tiny_cases.recipe(steps=2), crop=32, bank=20))
+    values = asdict(replace(tiny_cases.recipe(steps=2, dense_steps=1), crop=32, bank=20))
     (root / "recipe.json").write_text(json.dumps(values), encoding="utf-8")
     return root
 
@@ -168,7 +173,7 @@ def train_arguments(site, name, out):
 def test_baseline_is_trained_and_measured_by_command(site, tmp_path, name, capsys):
     assert cli.main(train_arguments(site, name, tmp_path / name)) == 0
     state, recipe = load_checkpoint(tmp_path / name)
-    assert recipe.baseline == name and state.step == 2 and recipe.dense_steps == 0
+    assert recipe.baseline == name and state.step == 2
     code = cli.main(
         ["evaluate", "--baseline", name, "--model", str(tmp_path), "--data", str(site / "data"),
          "--kb", str(site / "kb.json"), "--out", str(tmp_path / "out"), "--step-mm", "20"]
@@ -177,7 +182,7 @@ def test_baseline_is_trained_and_measured_by_command(site, tmp_path, name, capsy
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))
     gold = metrics["groups"]["fine"]["gold"]
     assert metrics["model"] == name and gold["n"] > 5 and metrics["cases"] == 3
-    assert (gold["dice"] is None) == (name != "sam-token-knn")
+    assert (gold["dice"] is None) == (name not in WITH_MASKS)
     assert 0 <= gold["top1"] <= gold["top3"] <= 1
     row = (tmp_path / "out" / "rows.csv").read_text("utf-8").splitlines()[1].split(",")
     ranked = next(cell for cell in row if cell.count(" ") == TOP - 1)

@@ -62,7 +62,9 @@ def new_baseline(
             f"The text side has {linker.embeddings.shape[1]} dimensions, the recipe "
             f"{recipe.network.embedding}; use a recipe of the same size."
         )
-    recipe = replace(recipe, baseline=name, dense_steps=0)
+    # the dense phase is VELCRO's; the others learn from prompts all the time
+    dense_steps = recipe.dense_steps if name == "velcro" else 0
+    recipe = replace(recipe, baseline=name, dense_steps=dense_steps)
     state = new_state(recipe, entities, device)
     nothing = linker.runtime.nothing
     vectors = [linker.embeddings[number[e]] for e in entities]
@@ -142,13 +144,8 @@ class Baseline:
         return measure_cases(self, data, keys, step_mm, progress=progress, **options)
 
 
-class TokenNeighbours(Baseline):
-    """`sam-token-knn`: entities of the nearest mask tokens of training regions."""
-
-    def __init__(self, linker: Linker, state: TrainingState, recipe: Recipe, folder: Path) -> None:
-        super().__init__(linker, state, recipe)
-        self.bank = read_bank(folder / BANK)
-        self.number = {entry.id: n for n, entry in enumerate(self.knowledge_base.entries)}
+class SameBudget(Baseline):
+    """`velcro`: VELCRO's network against the text side that the baselines are given."""
 
     def encode(self, request: SliceRequest, box: Letterbox) -> Encoded:
         """The slice's embedding."""
@@ -159,14 +156,42 @@ class TokenNeighbours(Baseline):
             )
 
     def answer(self, encoded: Encoded, requests: Sequence[SliceRequest], box: Letterbox) -> Answers:
+        """Cosines of the region embeddings with the knowledge base's texts, and masks."""
+        rows, points, labels = _prompted(encoded, requests, box)
+        with torch.no_grad():
+            decoded = self.network.decode(rows, points, labels)
+        regions = decoded.embedding.numpy()
+        probability, nothing = entry_probabilities(
+            regions, self.linker.embeddings, self.linker.runtime.nothing, self.temperature
+        )
+        masks = decoded.masks.numpy()
+        return Answers(probability, nothing, decoded.side.numpy(), masks, regions)
+
+
+class TokenNeighbours(SameBudget):
+    """`sam-token-knn`: entities of the nearest mask tokens of training regions."""
+
+    def __init__(self, linker: Linker, state: TrainingState, recipe: Recipe, folder: Path) -> None:
+        super().__init__(linker, state, recipe)
+        self.bank = read_bank(folder / BANK)
+        self.number = {entry.id: n for n, entry in enumerate(self.knowledge_base.entries)}
+
+    def answer(self, encoded: Encoded, requests: Sequence[SliceRequest], box: Letterbox) -> Answers:
         """Votes of the neighbours; masks are the decoder's."""
-        points, labels = (torch.from_numpy(a) for a in stacked_prompts(requests, box))
-        rows = encoded.rows(torch.zeros(len(points), dtype=torch.long))
+        rows, points, labels = _prompted(encoded, requests, box)
         with torch.no_grad():
             masks, token = mask_tokens(self.network, rows, points, labels)
         share, sides = self.bank.votes(token.numpy(), len(self.state.entities))
         probability, nothing = shares_over_entries(share, self.state.entities, self.number)
         return Answers(probability, nothing, np.log(sides + 1e-6), masks.numpy())
+
+
+def _prompted(
+    encoded: Encoded, requests: Sequence[SliceRequest], box: Letterbox
+) -> tuple[Encoded, torch.Tensor, torch.Tensor]:
+    """The slice's embedding once for each prompt, points N x 8 x 2 and labels N x 8."""
+    points, labels = (torch.from_numpy(a) for a in stacked_prompts(requests, box))
+    return encoded.rows(torch.zeros(len(points), dtype=torch.long)), points, labels
 
 
 def open_baseline(name: str, linker: Linker, model: str | Path | None) -> Baseline:
@@ -183,4 +208,6 @@ def open_baseline(name: str, linker: Linker, model: str | Path | None) -> Baseli
         )
     if name == "sam-token-knn":
         return TokenNeighbours(linker, state, recipe, folder)
+    if name == "velcro":
+        return SameBudget(linker, state, recipe)
     return Baseline(linker, state, recipe)

@@ -23,7 +23,7 @@ TASKS = {
     "review": ("velcro_engine.training.volume_evaluation", "evaluate_review"),
     "propagate": ("velcro_engine.training.volume_evaluation", "evaluate_propagate"),
 }
-BASELINES = ("clip-whole", "clip-crop", "clip-mask-pool", "sam-token-knn", "box-prior")
+BASELINES = ("clip-whole", "clip-crop", "clip-mask-pool", "sam-token-knn", "box-prior", "velcro")
 
 
 def add_arguments(subparsers: argparse._SubParsersAction) -> None:

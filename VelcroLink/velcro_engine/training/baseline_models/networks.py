@@ -3,6 +3,7 @@
 `clip-whole`, `clip-crop`: one embedding of the picture, or of the prompt's crop. `clip-mask-pool`:
 tokens of a 16-pixel grid, as CLIP's ViT-B/16 has them, averaged under the prompt's box.
 `sam-token-knn`: VELCRO's own network, whose masks alone are trained. `box-prior`: no picture at all.
+`velcro`: VELCRO itself on the budget and the text side of the others, for a fair comparison.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from .regions import GEOMETRY, box_crops, geometry_features, prompt_boxes, token
 if TYPE_CHECKING:
     from ..trainer import Recipe
 
-BASELINES = ("clip-whole", "clip-crop", "clip-mask-pool", "sam-token-knn", "box-prior")
+BASELINES = ("clip-whole", "clip-crop", "clip-mask-pool", "sam-token-knn", "box-prior", "velcro")
+WITH_MASKS = ("sam-token-knn", "velcro")
 
 
 class Slices:
@@ -163,6 +165,6 @@ def baseline_network(recipe: Recipe) -> nn.Module:
         return TokenClip(recipe)
     if recipe.baseline == "box-prior":
         return BoxPrior(recipe)
-    if recipe.baseline == "sam-token-knn":
+    if recipe.baseline in WITH_MASKS:
         return VelcroNetwork(recipe.network)
     raise InputError(f"Unknown baseline '{recipe.baseline}'; use one of {', '.join(BASELINES)}.")

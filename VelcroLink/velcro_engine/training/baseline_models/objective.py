@@ -20,6 +20,10 @@ def baseline_loss(
     """Loss of one batch and the figures of the log line."""
     if recipe.baseline == "sam-token-knn":
         return _masks_only(state, batch, device)
+    if recipe.baseline == "velcro":
+        from ..trainer import velcro_loss
+
+        return velcro_loss(state, recipe, batch, device)
     slices = Slices(batch["image"], batch["position"], batch["modality"])
     with torch.autocast(device.split(":")[0], dtype=torch.bfloat16):
         encoded = state.network.encode(slices)
