@@ -1,0 +1,109 @@
+"""`velcrolink ground`: a phrase on a slice of a file -> regions.json, heat.png, mask.seg.nrrd, regions.png."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+from .grounding import Grounding, ground
+from .knowledge_base.search import SearchIndex
+from .linker import open_linker
+from .output_folder import output_folder
+from .overlay import enlargement, png_bytes, render_overlay
+from .phrases import read_phrase
+from .request import SliceRequest
+from .segmentation_file import Segment, write_segmentation
+from .slice_options import add_slice_arguments, whole_slice
+from .slices import mask_to_voxels
+
+RESULT, PICTURE, HEAT, MASK = "regions.json", "regions.png", "heat.png", "mask.seg.nrrd"
+COLOUR = (1.0, 0.84, 0.25)
+
+
+def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add the command `ground`."""
+    parser = subparsers.add_parser(
+        "ground",
+        help="find a phrase on a slice",
+        description="Find what a phrase names (for instance 'left hippocampus') on one slice of an "
+        "image, or say that it is not in this slice.",
+    )
+    add_slice_arguments(parser)
+    parser.add_argument("--phrase", required=True, metavar="TEXT", help="what to find")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--model", metavar="DIR", help="model folder (else the bundled one)")
+    parser.add_argument("--kb", action="append", metavar="FILE", help="may be repeated")
+    parser.add_argument("--threshold", type=float, help="least score that counts as found, 0 to 1")
+    parser.set_defaults(run=run, quiet_libraries=True)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Find, write the files, print the regions. Raises VelcroError."""
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise InputError("--threshold lies between 0 and 1.")
+    volume, cut = whole_slice(args)
+    linker = open_linker(args.model, args.kb)
+    base = linker.knowledge_base
+    phrase = read_phrase(args.phrase, base, SearchIndex(base))
+    request = cut.request(points=[(0.0, 0.0, 1)])
+    found = ground(linker, request, phrase, args.threshold)
+    with output_folder(args.out) as folder:
+        text = json.dumps(grounding_document(found), indent=1, ensure_ascii=False)
+        (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+        (folder / HEAT).write_bytes(png_bytes(np.rint(found.heat * 255).astype(np.uint8)))
+        (folder / PICTURE).write_bytes(png_bytes(_picture(request, found)))
+        if found.present:
+            mask = np.any([region.mask for region in found.regions], axis=0)
+            voxels = mask_to_voxels(mask, cut, volume)
+            entry = base.entry(phrase.entries[0]) if phrase.entries else None
+            if entry is not None:
+                write_segmentation(folder / MASK, [Segment(voxels, entry, phrase.side)], volume)
+    if not found.present:
+        print(f"'{phrase.text}' is not in this slice (best score {found.score:.2f}).")
+    for number, region in enumerate(found.regions if found.present else (), start=1):
+        box = ", ".join(f"{v:.1f}" for v in region.box)
+        side = f", {region.side}" if region.side else ""
+        print(f"{number}. score {region.score:.2f}{side}, box {box} pixels")
+    print(f"Written: {Path(args.out) / RESULT}")
+    return 0
+
+
+def grounding_document(found: Grounding) -> dict[str, Any]:
+    """What regions.json and the worker's answer hold; boxes in pixels of the slice."""
+    return {
+        "phrase": found.phrase.text,
+        "side": found.phrase.side,
+        "entries": list(found.phrase.entries[:20]),
+        "present": found.present,
+        "message": "" if found.present else f"'{found.phrase.text}' is not in this slice.",
+        "score": round(found.score, 4),
+        "shape": list(found.heat.shape),
+        "regions": [
+            {
+                "box": list(region.box),
+                "score": round(region.score, 4),
+                "side": region.side,
+                "pixels": int(region.mask.sum()),
+            }
+            for region in found.regions
+        ],
+    }
+
+
+def _picture(request: SliceRequest, found: Grounding) -> np.ndarray:
+    mask = np.zeros(request.pixels.shape, dtype=bool)
+    for region in found.regions if found.present else ():
+        mask |= region.mask
+    box = found.regions[0].box if found.present else None
+    shown = (
+        request.with_prompt(box=box)
+        if box is not None
+        else request.with_prompt(points=[(0.0, 0.0, 0), (0.0, 0.0, 1)])
+    )
+    return render_overlay(shown, mask, COLOUR, enlargement(request.pixels.shape))

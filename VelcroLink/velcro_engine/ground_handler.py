@@ -1,0 +1,54 @@
+"""What the worker does for `ground`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import InputError
+from .request import SliceRequest
+from .worker_handlers import current_linker
+
+if TYPE_CHECKING:
+    from .knowledge_base.search import SearchIndex
+    from .worker import Context
+
+
+def ground(
+    header: dict[str, Any], payload: bytes, context: Context
+) -> tuple[dict[str, Any], bytes]:
+    """{request, phrase, threshold?} -> {"result": regions as `grounding_document` says}.
+
+    Payload: for every region its packed mask bits (each ceil(H x W / 8) bytes), then the heat map as
+    H x W bytes, 255 = certain.
+    """
+    from .ground_command import grounding_document
+    from .grounding import ground as find
+    from .phrases import read_phrase
+
+    question = header.get("request")
+    if not isinstance(question, dict):
+        raise InputError("The request holds no slice.")
+    request = SliceRequest.from_message(question, payload)
+    linker = current_linker(context)
+    phrase = read_phrase(
+        str(header.get("phrase", "")), linker.knowledge_base, search_index(context)
+    )
+    context.check_cancelled()
+    threshold = header.get("threshold")
+    if threshold is not None and not isinstance(threshold, (int, float)):
+        raise InputError("The threshold is not a number.")
+    found = find(linker, request, phrase, threshold)
+    bits = b"".join(np.packbits(region.mask).tobytes() for region in found.regions)
+    heat = np.rint(found.heat * 255).astype(np.uint8).tobytes()
+    return {"type": "ground", "result": grounding_document(found)}, bits + heat
+
+
+def search_index(context: Context) -> SearchIndex:
+    """The search index over the loaded knowledge base, made once."""
+    from .knowledge_base.search import SearchIndex
+
+    if "search" not in context.session:
+        context.session["search"] = SearchIndex(current_linker(context).knowledge_base)
+    return context.session["search"]
