@@ -26,6 +26,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "velcro_engine.demo": {"demo": "link five structures of a real brain and write a page"},
     "velcro_engine.worker": {"worker": "serve requests over stdin and stdout"},
     "velcro_engine.knowledge_base.cli": {"kb": "check, search, import and export entries"},
+    "velcro_engine.report_command": {"report": "read findings from radiology reports"},
     "velcro_engine.training.cli": {
         "train": "train a model on your own segmentations",
         "evaluate": "measure a model on labelled cases",

@@ -21,6 +21,7 @@ _REMOVED = re.compile(
     r"\[\*\*.{0,80}?\*\*\]|_{3,}|\bX{3,}\b|\[(?:redacted|removed|name|date)\]", re.I
 )
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+(?:'[a-z]+)?|[.;:,()?!/\n-]")
+_WORD = re.compile(r"[^\W\d_]+")
 _ABBREVIATION = frozenset(
     "dr mr mrs ms vs st approx eg ie fig no.s cf etc a.m p.m i.e e.g".replace(".", "").split()
 )
@@ -127,3 +128,9 @@ def split_sentences(text: str, lemma: Lemmatizer) -> list[Sentence]:
                 close(match.end())
     close(len(text))
     return sentences
+
+
+def split_words(text: str) -> list[str]:
+    """Words of a text in lower case, plural endings folded; numbers and punctuation left out."""
+    fold = Lemmatizer._fold
+    return [fold(word) for word in _WORD.findall(text.lower())]

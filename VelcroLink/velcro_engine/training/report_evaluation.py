@@ -25,6 +25,7 @@ from ..report_language.mesh_codes import implied_values, read_codes
 from ..report_language.ontology import load_ontology
 from ..report_language.published import read_report_published
 from ..report_language.report_file import read_report_file
+from .report_retrieval import evaluate_report_retrieval
 
 BASELINES = ("published",)
 BOOTSTRAP = 1000
@@ -214,4 +215,18 @@ def evaluate_ober_command(args: Any, folder: Path, progress: Any) -> dict[str, A
     return evaluate_ober(args.data, args.baseline, args.limit)
 
 
-__all__: Sequence[str] = ["Tally", "evaluate_ober", "evaluate_ober_command", "tuples_of"]
+def evaluate_retrieval_command(args: Any, folder: Path, progress: Any) -> dict[str, Any]:
+    """For `velcrolink evaluate --task report-retrieval`."""
+    if args.baseline:
+        raise InputError("report-retrieval has no baselines: it reports both rankings itself.")
+    return evaluate_report_retrieval(args.data, limit=args.limit)
+
+
+__all__: Sequence[str] = [
+    "Tally",
+    "evaluate_ober",
+    "evaluate_ober_command",
+    "evaluate_report_retrieval",
+    "evaluate_retrieval_command",
+    "tuples_of",
+]
