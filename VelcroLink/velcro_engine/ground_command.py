@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
-from .grounding import Grounding, ground
+from .grounding import Grounding, ground, view_slice
 from .knowledge_base.search import SearchIndex
 from .linker import open_linker
 from .output_folder import output_folder
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     base = linker.knowledge_base
     phrase = read_phrase(args.phrase, base, SearchIndex(base))
     request = cut.request(points=[(0.0, 0.0, 1)])
-    found = ground(linker, request, phrase, args.threshold)
+    found = ground(linker, view_slice(linker, request), phrase, args.threshold)
     with output_folder(args.out) as folder:
         text = json.dumps(grounding_document(found), indent=1, ensure_ascii=False)
         (folder / RESULT).write_text(text + "\n", encoding="utf-8")

@@ -25,6 +25,7 @@ def ground(
     """
     from .ground_command import grounding_document
     from .grounding import ground as find
+    from .grounding import view_slice
     from .phrases import read_phrase
 
     question = header.get("request")
@@ -39,7 +40,11 @@ def ground(
     threshold = header.get("threshold")
     if threshold is not None and not isinstance(threshold, (int, float)):
         raise InputError("The threshold is not a number.")
-    found = find(linker, request, phrase, threshold)
+    kept = context.session.get("grounded slice")  # several phrases on one slice: encoded once
+    if kept is None or kept.request.slice_id != request.slice_id:
+        kept = context.session["grounded slice"] = view_slice(linker, request)
+        context.check_cancelled()
+    found = find(linker, kept, phrase, threshold)
     bits = b"".join(np.packbits(region.mask).tobytes() for region in found.regions)
     heat = np.rint(found.heat * 255).astype(np.uint8).tobytes()
     return {"type": "ground", "result": grounding_document(found)}, bits + heat

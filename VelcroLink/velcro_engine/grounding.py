@@ -73,21 +73,36 @@ class _Targets:
     sided: bool
 
 
+@dataclass(frozen=True)
+class SliceView:
+    """A slice encoded once, for any number of phrases."""
+
+    request: SliceRequest
+    window: Letterbox
+    encoded: Any
+
+
+def view_slice(linker: Linker, request: SliceRequest) -> SliceView:
+    """Encode a slice; the region of interest of `request` is not used."""
+    request = _whole(request)
+    window = letterbox_of(request, linker.runtime.size)
+    encoded = linker.runtime.encode(model_input(request, linker.runtime.size, window))
+    return SliceView(request, window, encoded)
+
+
 def ground(
     linker: Linker,
-    request: SliceRequest,
+    view: SliceView,
     phrase: Phrase,
     present_above: float | None = None,
     most: int = 6,
 ) -> Grounding:
-    """Find a phrase on a slice. `request` gives the slice; its region of interest is not used.
+    """Find a phrase on a slice.
 
     present_above: threshold on the score; None: the model's own, or PRESENT_ABOVE.
     """
     runtime = linker.runtime
-    request = _whole(request)
-    box = letterbox_of(request, runtime.size)
-    encoded = runtime.encode(model_input(request, runtime.size, box))
+    request, box, encoded = view.request, view.window, view.encoded
     targets = _targets(linker, request, phrase)
     heat = _heat(encoded, targets, linker, phrase, request)
     points, labels = _proposals(heat)

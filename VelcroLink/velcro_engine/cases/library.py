@@ -50,6 +50,14 @@ class CaseLibrary:
         self._indexes: dict[str, ExactIndex] = {}
         self._seen = (-1, -1)  # (SQLite's data version, our counter of edits)
 
+    @classmethod
+    def over(cls, path: Path, connection: sqlite3.Connection) -> CaseLibrary:
+        """A library over an open connection, whatever state its file is in (for `rescue`)."""
+        made = cls.__new__(cls)
+        made.path, made._connection = path, connection
+        made._indexes, made._seen = {}, (-1, -1)
+        return made
+
     # writing
 
     def add(self, item: Item, base: KnowledgeBase | None = None) -> int:
@@ -135,6 +143,11 @@ class CaseLibrary:
         items = {item.identifier: item for item in self._items([i for i, _ in ranked])}
         return [Hit(items[i], score) for i, score in ranked if i in items]
 
+    def ranked(self, query: Query) -> list[tuple[int, float]]:
+        """[(item number, score)], best first, without reading the items themselves."""
+        with sqlite_errors(self.path):
+            return self._index(query.model).search(query)
+
     def cases(self) -> dict[str, int]:
         """{pseudonym: number of items}, sorted."""
         with sqlite_errors(self.path):
@@ -164,6 +177,22 @@ class CaseLibrary:
             identifiers = [i for (i,) in self._execute("SELECT id FROM items")]
         for start in range(0, len(identifiers), 500):
             self._items(identifiers[start : start + 500])
+
+    def readable_numbers(self) -> tuple[list[int], int]:
+        """(numbers of the items that can be reached one by one, 1 if the list broke off else 0)."""
+        found: list[int] = []
+        after = -(2**62)
+        while True:
+            try:
+                row = self._execute(
+                    "SELECT id FROM items WHERE id > ? ORDER BY id LIMIT 1", after
+                ).fetchone()
+            except (sqlite3.Error, UnicodeDecodeError):
+                return found, 1
+            if row is None:
+                return found, 0
+            after = int(row[0])
+            found.append(after)
 
     def __len__(self) -> int:
         with sqlite_errors(self.path):

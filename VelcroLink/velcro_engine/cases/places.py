@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ..knowledge_base import KnowledgeBase
 from ..knowledge_base.entry import Entry
 from ..request import SliceRequest
-from .record import Place
+from ..result import LinkResult
+from .record import LocationCondition, Place
 
 THIRD = 1 / 3
 REGION_ENTRIES = {"limb": "body", "fetus": "body"}  # a region that is no entry of its own
@@ -32,6 +34,26 @@ def places_of_entry(entry: Entry, side: str | None, zone: str) -> tuple[Place, .
         return (Place(entry.id, side, zone),)
     inside = entry.places or (REGION_ENTRIES.get(entry.region, entry.region),)
     return tuple(Place(place, side, zone) for place in inside)
+
+
+def condition_of_link(
+    result: LinkResult, base: KnowledgeBase, zone: bool = True
+) -> LocationCondition:
+    """ "Where this region lies" as a condition. zone: for findings, the zone must agree as well.
+
+    Only the side and zone of the link are used. Anatomy is bound to its entry and side alone: the
+    part of it that a slice shows changes from slice to slice.
+    """
+    first = result.entries[0]
+    entry = base.entry(first.id)
+    places = places_of(entry, first.side, result.attributes)
+    is_finding = entry.kind != "anatomy"
+    return LocationCondition(
+        tuple(dict.fromkeys(place.entry for place in places)),
+        places[0].side,
+        places[0].zone if zone and is_finding else "",
+        unknown_side=not is_finding,
+    )
 
 
 def picture_zone(mask: np.ndarray, request: SliceRequest) -> str:

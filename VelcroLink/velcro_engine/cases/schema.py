@@ -100,6 +100,20 @@ def open_file(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def open_damaged(path: Path) -> sqlite3.Connection:
+    """A connection to a copy of a damaged library, to read what can be read; its triggers and views
+    cannot run. Raises InputError when not even its header can be read."""
+    with sqlite_errors(path):
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            _configure(connection)
+            connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
 def _prepare_file(path: Path) -> None:
     """Make the file for its owner alone before SQLite does, which gives its helper files the same
     permissions; say what is wrong with a file that is no database."""
