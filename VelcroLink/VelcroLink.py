@@ -214,7 +214,7 @@ class VelcroLinkLogic(ScriptedLoadableModuleLogic):
         self.session = LinkSession(self.client)
         self.decisions = Decisions(self.session, engine_setup.userDataFolder())
         self._timer = qt.QTimer()
-        self._timer.interval = self.POLL_MS
+        self._timer.setInterval(self.POLL_MS)
         self._timer.connect("timeout()", self.client.poll)
         self._timer.start()
 

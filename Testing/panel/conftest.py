@@ -5,6 +5,7 @@ Run `pytest Testing/panel`. `--screenshots` writes the pictures of Resources/Scr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -21,9 +22,7 @@ import slicer  # noqa: E402
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--screenshots", action="store_true", help="write Resources/Screenshots anew"
-    )
+    parser.addoption("--screenshots", action="store_true", help="write Resources/Screenshots anew")
 
 
 @pytest.fixture(scope="session")
@@ -87,10 +86,8 @@ def assert_gone(pid):
         return
     end = time.monotonic() + 2.0
     while time.monotonic() < end:
-        try:
+        with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            pass
         if not Path(f"/proc/{pid}").exists():
             return
         time.sleep(0.02)

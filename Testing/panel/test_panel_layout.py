@@ -168,7 +168,6 @@ def test_the_keyboard_reaches_every_control(driver):
         "modelPath",
         "knowledgeBasePath",
         "thresholdSlider",
-        "deviceSelector",
     }
     assert wanted - reached == set()
 

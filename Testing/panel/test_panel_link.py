@@ -123,6 +123,7 @@ def test_accept_names_the_segment_with_terminology_colour_and_status(driver):
     assert logic.GetSegmentStatus(segment) == logic.InProgress
     table = slicer.util.getNodesByClass("vtkMRMLTableNode")[0]
     assert table.GetNumberOfRows() == 1
+    assert not driver.ui.acceptButton.enabled and "already" in driver.ui.acceptButton.toolTip
 
 
 def test_save_and_reload_brings_everything_back(driver, tmp_path):

@@ -200,6 +200,7 @@ def test_leaving_the_module_keeps_the_panel_working(driver):
 
 def test_settings_of_this_computer_stay_out_of_the_scene(driver):
     driver.ui.modelPath.currentPath = "/some/model"
+    driver.wait(1.0)
     node = driver.module._parameterNode.parameterNode
     values = [node.GetParameter(name) for name in node.GetParameterNames()]
     assert "/some/model" not in " ".join(values)

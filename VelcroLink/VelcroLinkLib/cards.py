@@ -41,7 +41,9 @@ class CandidateCards:
         self._requestCard = requestCard
         self._chosen = chosen
         self._group = qt.QButtonGroup(parent)
-        self._cards = [_Card(parent, self._group, self._onToggled, linkOpened) for _i in range(SHOWN)]
+        self._cards = [
+            _Card(parent, self._group, self._onToggled, linkOpened) for _i in range(SHOWN)
+        ]
         for index, card in enumerate(self._cards):
             card.radio.setObjectName(f"candidate{index}")
             layout.addWidget(card.frame)

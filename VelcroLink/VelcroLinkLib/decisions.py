@@ -125,6 +125,7 @@ class Decisions:
             logging.info("VelcroLink: %r", error)
             self._session.notify("error", str(error))
             return
+        self._session.markAccepted(chosen.placed)
         self._session.notify("information", _("Accepted as {name}.").format(name=name))
 
     def _failed(self, kind: str, message: str, detail: str) -> None:
@@ -138,4 +139,3 @@ class Decisions:
 
     def _forgetCards(self, _header: dict[str, Any]) -> None:
         self._cards.clear()  # another knowledge base may tell another story
-

@@ -1,6 +1,6 @@
 """How the engine is started from Slicer: interpreter, environment, and what it is to load.
 
-What belongs to this computer (model folder, own entries, device) lies in Slicer's settings and not
+What belongs to this computer (model folder, own entries) lies in Slicer's settings and not
 in the scene: a scene that came from elsewhere must not point the engine at files.
 """
 
@@ -17,7 +17,6 @@ import qt
 import slicer
 
 SETTINGS_GROUP = "VelcroLink"
-DEVICES = ("auto", "cpu", "gpu")
 WORKER_MODULE = "velcro_engine.worker"
 # For developers and tests: a Python file that is run in place of the worker.
 WORKER_VARIABLE = "VELCROLINK_WORKER"
@@ -25,28 +24,24 @@ WORKER_VARIABLE = "VELCROLINK_WORKER"
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """modelPath, knowledgeBasePath: "" for what comes with VelcroLink. device: one of DEVICES."""
+    """modelPath, knowledgeBasePath: "" for what comes with VelcroLink."""
 
     modelPath: str = ""
     knowledgeBasePath: str = ""
-    device: str = "auto"
 
     @classmethod
     def load(cls) -> EngineSettings:
-        device = slicer.util.settingsValue(f"{SETTINGS_GROUP}/Device", "auto", converter=str)
         return cls(
             modelPath=slicer.util.settingsValue(f"{SETTINGS_GROUP}/Model", "", converter=str),
             knowledgeBasePath=slicer.util.settingsValue(
                 f"{SETTINGS_GROUP}/KnowledgeBase", "", converter=str
             ),
-            device=device if device in DEVICES else "auto",
         )
 
     def save(self) -> None:
         settings = qt.QSettings()
         settings.setValue(f"{SETTINGS_GROUP}/Model", self.modelPath)
         settings.setValue(f"{SETTINGS_GROUP}/KnowledgeBase", self.knowledgeBasePath)
-        settings.setValue(f"{SETTINGS_GROUP}/Device", self.device)
 
     def loadOptions(self) -> dict[str, Any]:
         """Fields of the protocol's load message; None means: what comes with VelcroLink."""
@@ -57,7 +52,6 @@ class EngineSettings:
             "model": self.modelPath or None,
             "knowledge_bases": bases,
             "data": userDataFolder(),
-            "device": self.device,
         }
 
 

@@ -29,8 +29,8 @@ class EntrySearch:
             ui.searchSide.addItem(label)
         ui.searchFrame.setVisible(False)
         self._timer = qt.QTimer()
-        self._timer.singleShot = True
-        self._timer.interval = TYPING_PAUSE_MS
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(TYPING_PAUSE_MS)
         self._timer.connect("timeout()", self._search)
         ui.searchEdit.connect("textChanged(QString)", self._onTyped)
         ui.searchEdit.connect("returnPressed()", self._onReturn)
@@ -76,10 +76,9 @@ class EntrySearch:
         results = self._ui.searchResults
         blocked = results.blockSignals(True)
         results.clear()
-        for hit in hits:
-            item = qt.QListWidgetItem(str(hit["name"]))
-            item.setData(_ENTRY_ID_ROLE, str(hit["id"]))
-            results.addItem(item)
+        for row, hit in enumerate(hits):
+            results.addItem(str(hit["name"]))  # as text: an item made here might be collected
+            results.item(row).setData(_ENTRY_ID_ROLE, str(hit["id"]))
         results.blockSignals(blocked)
         if hits:
             results.setCurrentRow(0)

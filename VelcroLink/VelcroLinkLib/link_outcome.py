@@ -31,7 +31,8 @@ class Candidate:
 @dataclass(frozen=True)
 class Outcome:
     """A link as the panel shows it. live: it can be accepted; one that came with a loaded scene can
-    not, because the mask's embedding and pixels were not saved with it."""
+    not, because the mask's embedding and pixels were not saved with it. accepted: it was, so that a
+    second press does not make a second segment."""
 
     candidates: tuple[Candidate, ...]
     abstained: bool
@@ -41,6 +42,7 @@ class Outcome:
     model: str = ""
     knowledgeBase: str = ""
     live: bool = True
+    accepted: bool = False
 
     @classmethod
     def fromResult(cls, result: LinkResult, plane: str | None, milliseconds: float) -> Outcome:

@@ -160,6 +160,8 @@ class LinkPanel:
             return _("Nothing is linked yet.")
         if not session.outcome.live or session.result is None:
             return _("Press Link again first: the image may have changed since this link.")
+        if session.outcome.accepted:
+            return _("Accepted already. Move the RoI, or press Link again, for another segment.")
         if self._decisions.isDeciding:
             return _("The segment is being made.")
         return ""

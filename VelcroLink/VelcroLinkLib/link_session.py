@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,7 @@ from .roi_geometry import clampRoiDepth
 from .scene_watch import SceneWatch
 from .segmentation_result import clearPreview, showPreview
 from .slice_request import PlacedRequest, SliceRequestBuilder
-from .slice_views import (
-    ActiveSliceView,
-    isBeingDragged,
-    sliceSpacing,
-    suggestedVolume,
-    viewsShowing,
-    volumeShownIn,
-)
+from .slice_views import PromptView, sliceSpacing, suggestedVolume, volumeShownIn
 from .state import savedFrom, savedLink, saveLink
 from .volume_geometry import volumeFingerprint
 
@@ -62,7 +56,6 @@ class LinkSession(VTKObservationMixin):
         self.result: LinkResult | None = None
         self.volumeNode: Any = None
         self.promptNode: Any = None
-        self._sliceNodeID = ""
         self._askedAt = 0.0
         self._builder = SliceRequestBuilder()
         self._watch = SceneWatch(
@@ -71,11 +64,11 @@ class LinkSession(VTKObservationMixin):
             removed=self._onNodesRemoved,
             volumeAdded=self._suggestSoon,
         )
-        self._activeView = ActiveSliceView(entered=lambda node: self._placement.alignWith(node))
+        self._view = PromptView(entered=lambda node: self._placement.alignWith(node))
         self._placement = Placement(
             placed=self._onPlaced,
             abandoned=self.changed.emit,
-            currentView=lambda: self._activeView.sliceNode,
+            currentView=lambda: self._view.active.sliceNode,
         )
         self._timer = _singleShotTimer(LINK_DELAY_MS, self.link)
         # A volume that is being added has no voxels yet, and no view shows it yet.
@@ -95,7 +88,7 @@ class LinkSession(VTKObservationMixin):
         """Work with this parameter node (volume, roi, point, threshold) from now on."""
         self.detach()
         self.parameters = parameters
-        self._activeView.start()
+        self._view.start()
         self._watch.start()
         self._suggestVolume()
         self._followVolume()
@@ -113,14 +106,13 @@ class LinkSession(VTKObservationMixin):
         self._timer.stop()
         self._suggestTimer.stop()
         self._placement.stop()
-        self._activeView.stop()
+        self._view.stop()
         self._watch.stop()
         self.removeObservers()
         if self.client.state is EngineState.LINKING:
             self.client.cancel()
         self._builder.forget()
         self.parameters = self.volumeNode = self.promptNode = None
-        self._sliceNodeID = ""
         self._clearOutcome()
         self.notice = None
         self.changed.emit()
@@ -190,7 +182,7 @@ class LinkSession(VTKObservationMixin):
             return
         self._watch.takeNote()
         try:
-            self.placed = self._buildRequest(self._sliceNode())
+            self.placed = self._buildRequest()
         except VelcroError as error:
             self._fail(error)
             return
@@ -199,6 +191,11 @@ class LinkSession(VTKObservationMixin):
         self._askedAt = time.monotonic()
         self.client.link(self.placed)
         self.changed.emit()
+
+    def markAccepted(self, placed: PlacedRequest) -> None:
+        """The link of this question has become a segment (unless a newer one is shown already)."""
+        if self.placed is placed and self.outcome is not None:
+            self.outcome = replace(self.outcome, accepted=True)
 
     def notify(self, kind: str, text: str) -> None:
         """Show one line: kind "information", "warning" or "error"; "" for text takes it away."""
@@ -233,8 +230,8 @@ class LinkSession(VTKObservationMixin):
         if promptNode is None:
             self._removePreview()
         elif linkIt:
-            if not isOwnPrompt(promptNode):
-                self._bringIntoView(promptNode)
+            if not isOwnPrompt(promptNode) and promptNode.GetClassName() == ROI_CLASS:
+                self._view.bringIntoView(promptNode)
             self._linkSoon()
 
     def _onVolumeChanged(self) -> None:
@@ -272,8 +269,7 @@ class LinkSession(VTKObservationMixin):
         self.changed.emit()
 
     def _onPlaced(self, node: Any) -> None:
-        sliceNode = self._activeView.sliceNode
-        self._sliceNodeID = sliceNode.GetID() if sliceNode is not None else ""
+        sliceNode = self._view.takeActive()
         isRoi = node.GetClassName() == ROI_CLASS
         if isRoi and sliceNode is not None:
             clampRoiDepth(node, sliceNode, max(sliceSpacing(sliceNode), 1.0))
@@ -291,38 +287,18 @@ class LinkSession(VTKObservationMixin):
     def _suggestVolume(self) -> None:
         """Preselect the volume of the active slice view while none is chosen."""
         if self.parameters is not None and self.parameters.volume is None:
-            self.parameters.volume = suggestedVolume(self._activeView.sliceNode)
+            self.parameters.volume = suggestedVolume(self._view.active.sliceNode)
             self.changed.emit()
 
     def _linkSoon(self) -> None:
-        if not self._timer.active:
+        if not self._timer.isActive():
             self._timer.start()
 
-    def _sliceNode(self) -> Any:
-        """The view the prompt was drawn in, or is dragged in; it must show the volume."""
-        kept = slicer.mrmlScene.GetNodeByID(self._sliceNodeID) if self._sliceNodeID else None
-        if kept is None or isBeingDragged(self.promptNode):
-            kept = self._activeView.sliceNode
-        showing = viewsShowing(self.volumeNode)
-        if kept not in showing and showing:
-            kept = showing[0]
-        self._sliceNodeID = kept.GetID() if kept is not None else ""
-        return kept
-
-    def _buildRequest(self, sliceNode: Any) -> PlacedRequest:
+    def _buildRequest(self) -> PlacedRequest:
+        sliceNode = self._view.sliceNode(self.volumeNode, self.promptNode)
         if self.promptNode.GetClassName() == ROI_CLASS:
             return self._builder.fromRoi(sliceNode, self.volumeNode, self.promptNode)
         return self._builder.fromPoint(sliceNode, self.volumeNode, controlPointRas(self.promptNode))
-
-    def _bringIntoView(self, promptNode: Any) -> None:
-        """An existing RoI was picked: go to its centre in the active view and link it there."""
-        sliceNode = self._activeView.sliceNode
-        if sliceNode is None or promptNode.GetClassName() != ROI_CLASS:
-            return
-        centre = [0.0, 0.0, 0.0]
-        promptNode.GetCenterWorld(centre)
-        sliceNode.JumpSlice(*centre)
-        self._sliceNodeID = sliceNode.GetID()
 
     # --- answers ------------------------------------------------------------------------------
     def _onLinked(self, result: LinkResult, placed: PlacedRequest) -> None:
@@ -386,7 +362,7 @@ def _warmUp() -> None:
 
 def _singleShotTimer(milliseconds: int, slot: Any) -> Any:
     timer = qt.QTimer()
-    timer.singleShot = True
-    timer.interval = milliseconds
+    timer.setSingleShot(True)
+    timer.setInterval(milliseconds)
     timer.connect("timeout()", slot)
     return timer

@@ -1,19 +1,23 @@
-"""The folded settings: model folder, own entries, threshold, device."""
+"""The folded settings: model folder, own entries, threshold; and what the engine has loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import ctk
+import qt
 from slicer.i18n import tr as _
 
 from .engine_client import EngineClient
-from .engine_setup import DEVICES, EngineSettings
+from .engine_setup import EngineSettings
+
+TYPING_PAUSE_MS = 700  # a path that is being typed is not loaded letter by letter
 
 
 class SettingsSection:
-    """Widgets modelPath, knowledgeBasePath, deviceSelector and engineLabel. The threshold is bound
-    to the parameter node by its dynamic property and saved with the scene.
+    """Widgets modelPath, knowledgeBasePath and engineLabel. The threshold is bound to the parameter
+    node by its dynamic property and saved with the scene.
 
     changed(settings): the user chose something else; it is saved already.
     """
@@ -24,27 +28,33 @@ class SettingsSection:
         self._ui = ui
         self._client = client
         self._changed = changed
-        for label in (_("Automatic"), _("Processor"), _("Graphics card")):
-            ui.deviceSelector.addItem(label)
         settings = EngineSettings.load()
         ui.modelPath.currentPath = settings.modelPath
         ui.knowledgeBasePath.currentPath = settings.knowledgeBasePath
-        ui.deviceSelector.currentIndex = DEVICES.index(settings.device)
+        ui.modelPath.filters = ctk.ctkPathLineEdit.Dirs
+        ui.knowledgeBasePath.filters = ctk.ctkPathLineEdit.Files
+        ui.knowledgeBasePath.nameFilters = [_("Knowledge base") + " (*.json)"]
         self._settings = settings
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(TYPING_PAUSE_MS)
+        self._timer.connect("timeout()", self._apply)
         ui.modelPath.connect("currentPathChanged(QString)", self._onChanged)
         ui.knowledgeBasePath.connect("currentPathChanged(QString)", self._onChanged)
-        ui.deviceSelector.connect("currentIndexChanged(int)", self._onChanged)
         client.loaded.connect(self._onLoaded)
         self._ui.engineLabel.text = _("The engine starts with the first RoI.")
 
     def close(self) -> None:
+        self._timer.stop()
         self._client.loaded.disconnect(self._onLoaded)
 
-    def _onChanged(self, *_value: Any) -> None:
+    def _onChanged(self, _path: str) -> None:
+        self._timer.start()
+
+    def _apply(self) -> None:
         settings = EngineSettings(
             modelPath=self._ui.modelPath.currentPath.strip(),
             knowledgeBasePath=self._ui.knowledgeBasePath.currentPath.strip(),
-            device=DEVICES[self._ui.deviceSelector.currentIndex],
         )
         if settings != self._settings:
             self._settings = settings
@@ -52,7 +62,9 @@ class SettingsSection:
             self._changed(settings)
 
     def _onLoaded(self, header: dict[str, Any]) -> None:
-        self._ui.engineLabel.text = _("{model}; {entries} entries, {knowledgeBase}").format(
+        self._ui.engineLabel.text = _(
+            "Loaded: {model}; {entries} entries, {knowledgeBase}. Runs on the processor."
+        ).format(
             model=header.get("model", ""),
             entries=header.get("entries", 0),
             knowledgeBase=header.get("knowledge_base", ""),

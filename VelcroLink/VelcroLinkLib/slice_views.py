@@ -108,3 +108,44 @@ class ActiveSliceView:
         self._sliceNodeID = sliceNode.GetID()
         if self._entered is not None:
             self._entered(sliceNode)
+
+
+class PromptView:
+    """The slice view in whose plane a RoI or point is linked: the one it was drawn in, or is being
+    dragged in; for an existing RoI that was picked, the active one."""
+
+    def __init__(self, entered: Any) -> None:
+        self.active = ActiveSliceView(entered=entered)
+        self._sliceNodeID = ""
+
+    def start(self) -> None:
+        self.active.start()
+
+    def stop(self) -> None:
+        self.active.stop()
+        self._sliceNodeID = ""
+
+    def takeActive(self) -> Any | None:
+        """The active view is the one from now on."""
+        sliceNode = self.active.sliceNode
+        self._sliceNodeID = sliceNode.GetID() if sliceNode is not None else ""
+        return sliceNode
+
+    def bringIntoView(self, roiNode: Any) -> None:
+        """Go to the RoI's centre in the active view."""
+        sliceNode = self.takeActive()
+        if sliceNode is not None:
+            centre = [0.0, 0.0, 0.0]
+            roiNode.GetCenterWorld(centre)
+            sliceNode.JumpSlice(*centre)
+
+    def sliceNode(self, volumeNode: Any, promptNode: Any) -> Any | None:
+        """The view to cut the volume in; one that shows the volume, if there is any."""
+        kept = slicer.mrmlScene.GetNodeByID(self._sliceNodeID) if self._sliceNodeID else None
+        if kept is None or isBeingDragged(promptNode):
+            kept = self.takeActive()
+        showing = viewsShowing(volumeNode)
+        if kept not in showing and showing:
+            kept = showing[0]
+            self._sliceNodeID = kept.GetID()
+        return kept

@@ -185,7 +185,10 @@ class Application:
     """
 
     def __init__(
-        self, folder: Path, views: tuple[str, ...] = ("Red", "Yellow", "Green"), theme: str = "light"
+        self,
+        folder: Path,
+        views: tuple[str, ...] = ("Red", "Yellow", "Green"),
+        theme: str = "light",
     ) -> None:
         self.folder = folder
         (folder / "temporary").mkdir(parents=True, exist_ok=True)
@@ -400,9 +403,7 @@ class Application:
         deadline = QtCore.QElapsedTimer()
         deadline.start()
         while True:
-            QtWidgets.QApplication.processEvents(
-                QtCore.QEventLoop.ProcessEventsFlag.AllEvents, 20
-            )
+            QtWidgets.QApplication.processEvents(QtCore.QEventLoop.ProcessEventsFlag.AllEvents, 20)
             QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
             if deadline.elapsed() >= seconds * 1000:
                 return

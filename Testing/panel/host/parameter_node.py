@@ -53,11 +53,7 @@ class _Parameter:
             raise TypeError(f"The host's parameterNodeWrapper does not know {annotation}.")
         empty = {str: "", int: 0, float: 0.0, bool: False}
         self.default = (
-            default
-            if default is not None
-            else given
-            if given is not None
-            else empty.get(self.type)
+            default if default is not None else given if given is not None else empty.get(self.type)
         )
 
     def check(self, value: Any) -> None:
