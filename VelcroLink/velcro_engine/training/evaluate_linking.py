@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..linker import Linker, open_linker
 from ..runtime import model_folder
 from .case_data import case_keys
 from .evaluation_report import write_report
-from .link_evaluation import evaluate_cases
+from .link_evaluation import Row, evaluate_cases
 from .link_figures import Benchmark, entity_figures, figures
 
 
@@ -30,6 +31,7 @@ def evaluate(args: argparse.Namespace, folder: Path, progress) -> dict[str, Any]
             f"No labelled case was found in '{data}'; expected DATASET/labels.json and "
             "DATASET/CASE/image.* + labels.*."
         )
+    measure: Callable[..., tuple[list[Row], list[str]]] = evaluate_cases
     if args.baseline:
         from .baselines import TEXT_MODEL, baseline_run, open_baseline
 
@@ -38,7 +40,6 @@ def evaluate(args: argparse.Namespace, folder: Path, progress) -> dict[str, Any]
         measure = open_baseline(args.baseline, linker, run).evaluate_cases
     else:
         linker = open_linker(args.model, args.kb)
-        measure = evaluate_cases
     options = {"skull": True} if args.skull else {}
     rows, problems = measure(linker, data, keys, step_mm=args.step_mm, progress=progress, **options)
     for line in problems:
