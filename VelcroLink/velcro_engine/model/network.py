@@ -50,6 +50,37 @@ class MixingBlock(nn.Module):
         return x + self.reduce(F.gelu(self.expand(self.norm(self.spatial(x)))))
 
 
+class FineMaps(nn.Module):
+    """What masks are drawn from: the neck's knowledge brought to the backbone's fine levels.
+
+    neck B x C x S/8 x S/8, f4 at S/4, f2 at S/2 -> maps of C/4 and C/8 channels for the decoder and
+    pixel features B x 48 x S/2 x S/2, which training links pixel by pixel.
+    """
+
+    channels = 48
+
+    def __init__(self, width: int, f4: int, f2: int) -> None:
+        super().__init__()
+        n = self.channels
+        self.from8, self.from4 = nn.Conv2d(width, 64, 1), nn.Conv2d(f4, 64, 1)
+        self.mix4 = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU())
+        self.to2, self.from2 = nn.Conv2d(64, n, 1), nn.Conv2d(f2, n, 1)
+        self.mix2 = nn.Sequential(
+            nn.Conv2d(n, n, 3, padding=1, groups=n),
+            nn.BatchNorm2d(n),
+            nn.Conv2d(n, n, 1),
+            nn.ReLU(),
+        )
+        self.fine4, self.fine2 = nn.Conv2d(64, width // 4, 1), nn.Conv2d(n, width // 8, 1)
+
+    def forward(self, neck: Tensor, f4: Tensor, f2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = F.interpolate(self.from8(neck), scale_factor=2.0, mode="nearest") + self.from4(f4)
+        x = self.mix4(x)
+        y = F.interpolate(self.to2(x), scale_factor=2.0, mode="nearest") + self.from2(f2)
+        y = self.mix2(y)
+        return self.fine4(x), self.fine2(y), y
+
+
 class CompactEncoder(nn.Module):
     """timm backbone, top-down neck at stride 8, position map mixed in.
 
@@ -72,17 +103,16 @@ class CompactEncoder(nn.Module):
         )
         self.mix = nn.Sequential(MixingBlock(c), MixingBlock(c))
         self.norm = nn.GroupNorm(1, c)
-        self.fine4 = nn.Conv2d(channels[self.levels[1]], c // 4, 1)
-        self.fine2 = nn.Conv2d(channels[self.levels[0]], c // 8, 1)
+        self.fine = FineMaps(c, channels[self.levels[1]], channels[self.levels[0]])
 
-    def forward(self, image: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         features = self.backbone(image)
         f2, f4, f8, f16, f32 = (features[i] for i in self.levels)
         x = self.laterals[2](f32)
         x = self.laterals[1](f16) + F.interpolate(x, scale_factor=2.0, mode="nearest")
         x = self.laterals[0](f8) + F.interpolate(x, scale_factor=2.0, mode="nearest")
-        x = self.mix(x + self.position(position))
-        return self.norm(x), self.fine4(f4), self.fine2(f2)
+        x = self.norm(self.mix(x + self.position(position)))
+        return x, *self.fine(x, f4, f2)
 
 
 class SamEncoder(nn.Module):
@@ -100,18 +130,16 @@ class SamEncoder(nn.Module):
         nn.init.zeros_(self.position[2].weight)  # at first the checkpoint's own embedding
         nn.init.zeros_(self.position[2].bias)
 
-    def forward(self, image: Tensor, position: Tensor) -> tuple[Tensor, None, None]:
+    def forward(self, image: Tensor, position: Tensor) -> tuple[Tensor, None, None, None]:
         x = self.image_encoder(image.expand(-1, 3, -1, -1))
         place = F.interpolate(self.position(position), x.shape[-2:], mode="bilinear")
-        return x + place, None, None
+        return x + place, None, None, None
 
 
 class VelcroPromptEncoder(PromptEncoder):
     """segment-anything's prompt encoder reading points and box corners as one list of points."""
 
-    def embed(
-        self, points: Tensor, labels: Tensor, size: tuple[int, int] | None = None
-    ) -> Tensor:
+    def embed(self, points: Tensor, labels: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """points N x P x 2 in pixels of a picture of `size` (else the configured input size); labels N x P (0 outside, 1 inside, 2 / 3 box corners,
         -1 nothing) -> N x P x C. The same sums as the parent's, without writing in place, so that
         it can be exported."""
@@ -174,11 +202,12 @@ class RegionHead(nn.Module):
 
 @dataclass
 class Encoded:
-    """What a slice leaves behind: embedding B x C x h x w and fine maps (or None)."""
+    """What a slice leaves behind: embedding B x C x h x w, fine maps and pixel features (or None)."""
 
     embedding: Tensor
     fine4: Tensor | None
     fine2: Tensor | None
+    pixels: Tensor | None = None
 
     def rows(self, index: Tensor) -> Encoded:
         """One row for each prompt."""
@@ -238,6 +267,7 @@ class VelcroNetwork(nn.Module):
             self.prompt_encoder.mask_downscaling = nn.Identity()
         self.region_head = RegionHead(c, d)
         self.dense_head = nn.Conv2d(c, d + 3, 1)
+        self.pixel_head = nn.Linear(FineMaps.channels, d) if sam is None else None
 
     def encode(self, image: Tensor, position: Tensor) -> Encoded:
         return Encoded(*self.encoder(image, position))
@@ -247,6 +277,12 @@ class VelcroNetwork(nn.Module):
         out = self.dense_head(encoded.embedding).float()
         d = self.config.embedding
         return F.normalize(out[:, :d], dim=1), out[:, d:]
+
+    def link_pixels(self, encoded: Encoded, index: Tensor) -> Tensor:
+        """Unit embeddings N x D of single pixels of the S/2 grid, `index` into B * S/2 * S/2."""
+        assert encoded.pixels is not None and self.pixel_head is not None
+        features = encoded.pixels.permute(0, 2, 3, 1).reshape(-1, FineMaps.channels)[index]
+        return F.normalize(self.pixel_head(features.float()), dim=1)
 
     def image_pe(self, grid: Sequence[int]) -> Tensor:
         return self.prompt_encoder.pe_layer((int(grid[0]), int(grid[1]))).unsqueeze(0)

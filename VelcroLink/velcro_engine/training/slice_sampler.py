@@ -40,6 +40,7 @@ class SlicePrompts:
 class TrainingSlice:
     image: np.ndarray
     position: np.ndarray
+    pixel_entity: np.ndarray
     dense_entity: np.ndarray
     dense_side: np.ndarray
     prompts: SlicePrompts
@@ -319,31 +320,30 @@ class SliceSampler:
                 points[row], labels[row] = box, (2, 3)
                 entity[row], side[row], has_mask[row] = self.nothing, 2, False
                 masks[row] = 0
-        dense_entity, dense_side = self._dense_targets(layers, entity_of, side_of, case)
+        pixel_entity, pixel_side = self._dense_targets(layers, entity_of, side_of, case)
         return TrainingSlice(
             ((image - GREY_MEAN) / GREY_STD)[None].astype(np.float32),
             position[0],
-            dense_entity,
-            dense_side,
+            pixel_entity,
+            pixel_entity[2::4, 2::4],
+            pixel_side[2::4, 2::4],
             SlicePrompts(points, labels, entity, side, masks, has_mask),
             MODALITY_NUMBERS[case.modality],
         )
 
     def _dense_targets(self, layers, entity_of, side_of, case):
-        entity = np.full((self.size // 8, self.size // 8), IGNORE, dtype=np.int64)
+        """Entity and side of every pixel of the half-resolution grid, -1 where unknown."""
+        entity = np.full(layers[0].shape, IGNORE, dtype=np.int64)
         side = entity.copy()
         for layer in layers:  # later layers (findings, devices) lie over earlier ones
-            cell = layer[2::4, 2::4].astype(np.int64)
+            cell = layer.astype(np.int64)
             linked = entity_of[cell]
             use = (cell > 0) & (linked >= 0)
             entity = np.where(use, linked, entity)
             side = np.where(use, side_of[cell], side)
-        if case.stripped:  # labels of a stripped brain are exhaustive around it
-            cell = layers[0][2::4, 2::4]
-            far = F.max_pool2d(torch.from_numpy(layers[0] > 0).float()[None, None], 9, 1, 4)
-            outside = far[0, 0].numpy()[2::4, 2::4] == 0
-            if case.exhaustive:
-                entity = np.where((cell == 0) & outside, self.nothing, entity)
+        if case.stripped and case.exhaustive:  # what is not labelled there is air or skull
+            near = F.max_pool2d(torch.from_numpy(layers[0] > 0).float()[None, None], 9, 1, 4)
+            entity = np.where(near[0, 0].numpy() == 0, self.nothing, entity)
         return entity, side
 
     def _empty_box(self, rng: Generator, layers: list[np.ndarray]) -> np.ndarray | None:
@@ -453,6 +453,7 @@ def _flip_horizontally(made: TrainingSlice) -> TrainingSlice:
     return TrainingSlice(
         np.ascontiguousarray(made.image[..., ::-1]),
         np.ascontiguousarray(made.position[..., ::-1]),
+        np.ascontiguousarray(made.pixel_entity[:, ::-1]),
         np.ascontiguousarray(made.dense_entity[:, ::-1]),
         np.ascontiguousarray(made.dense_side[:, ::-1]),
         SlicePrompts(

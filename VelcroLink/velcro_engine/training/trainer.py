@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
-from ..model.network import Decoded
+from ..model.network import Decoded, Encoded, VelcroNetwork
 from ..model.preprocess import MAXIMUM_POINTS, NO_POINT
-from .objectives import dense_loss, mask_loss
+from .objectives import EntityTable, dense_loss, mask_loss
 from .slice_sampler import SliceSampler
 from .training_state import (
     Recipe,
@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 Batch = dict[str, Tensor]
+PIXELS = 5000  # of a batch, drawn for the pixel loss
 FREQUENCY_DECAY = 0.995
 
 
@@ -60,6 +61,7 @@ def collate(samples: list) -> Batch:
         "image": np.stack([s.image for s in samples]),
         "position": np.stack([s.position for s in samples]).astype(np.float32),
         "modality": np.array([s.modality for s in samples], dtype=np.int64),
+        "pixel_entity": np.stack([s.pixel_entity for s in samples]),
         "dense_entity": np.stack([s.dense_entity for s in samples]),
         "dense_side": np.stack([s.dense_side for s in samples]),
         "points": padded,
@@ -164,6 +166,13 @@ def velcro_loss(
         figures |= {"dense": float(entity_loss.detach()), "dense_top1": float(accuracy)}
     else:
         loss = embedding.sum() * 0.0
+    if network.pixel_head is not None:
+        drawing = torch.Generator().manual_seed(state.step)
+        pixel_loss = linked_pixels_loss(
+            network, table, encoded, batch["pixel_entity"], weight, drawing
+        )
+        loss = loss + pixel_loss
+        figures["pixel"] = float(pixel_loss.detach())
     if decoded is not None:
         logits = table.logits(decoded.embedding)
         region_loss = F.cross_entropy(logits, batch["entity"], label_smoothing=0.05)
@@ -178,6 +187,25 @@ def velcro_loss(
             "iou": iou,
         }
     return loss, figures
+
+
+def linked_pixels_loss(
+    network: VelcroNetwork,
+    table: EntityTable,
+    encoded: Encoded,
+    target: Tensor,
+    weight: Tensor,
+    drawing: torch.Generator,
+) -> Tensor:
+    """Contrastive loss of some of the labelled pixels of the S/2 grid: masks are drawn from these
+    features, and a pixel's own name teaches them faster than the masks of a few prompts."""
+    flat = target.reshape(-1)
+    labelled = torch.nonzero(flat >= 0)[:, 0]
+    if len(labelled) == 0:
+        return encoded.embedding.sum() * 0.0
+    index = labelled[torch.randint(len(labelled), (PIXELS,), generator=drawing).to(labelled.device)]
+    logits = table.logits(network.link_pixels(encoded, index))
+    return F.cross_entropy(logits, flat[index], weight=weight, label_smoothing=0.05)
 
 
 def segmentation_loss(decoded: Decoded, batch: Batch) -> tuple[Tensor, Tensor, float]:
