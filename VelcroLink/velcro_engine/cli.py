@@ -25,6 +25,8 @@ COMMANDS: dict[str, dict[str, str]] = {
     "velcro_engine.link_command": {"link": "link a region on a slice to knowledge-base entries"},
     "velcro_engine.demo": {"demo": "link five structures of a real brain and write a page"},
     "velcro_engine.worker": {"worker": "serve requests over stdin and stdout"},
+    "velcro_engine.ground_command": {"ground": "find a phrase on a slice"},
+    "velcro_engine.cases.cli": {"cases": "keep regions and reports, find similar ones"},
     "velcro_engine.knowledge_base.cli": {"kb": "check, search, import and export entries"},
     "velcro_engine.report_command": {"report": "read findings from radiology reports"},
     "velcro_engine.training.cli": {
@@ -56,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return serve()
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # names with accents must not end an ASCII terminal's run
+        if hasattr(
+            stream, "reconfigure"
+        ):  # names with accents must not end an ASCII terminal's run
             stream.reconfigure(errors="replace")
     messages = NativeMessages()
     verbose = "--verbose" in given

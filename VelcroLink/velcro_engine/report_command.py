@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .draft_report import add_draft_arguments
 from .meta_entities import ReportFindings, as_dict, entry_of, read_report
 from .output_folder import output_folder
 from .report_language.coder import coded_findings
@@ -43,6 +44,7 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> None:
     entities.add_argument("--out", type=Path, required=True, metavar="DIR")
     entities.add_argument("--absent", action="store_true", help="also what the text denies")
     parser.set_defaults(run=run)
+    add_draft_arguments(commands)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,19 +52,21 @@ def run(args: argparse.Namespace) -> int:
     rows = read_report_file(args.file)
     start = time.perf_counter()
     mentions = 0
-    with output_folder(args.out) as folder:
-        with (
-            open(folder / "entities.csv", "w", encoding="utf-8", newline="") as table,
-            open(folder / "reports.jsonl", "w", encoding="utf-8") as lines,
-        ):
-            writer = csv.writer(table)
-            writer.writerow(COLUMNS)
-            for row in rows:
-                report = read_report(row["findings"], row["impression"])
-                lines.write(json.dumps(report_line(row["uid"], report), ensure_ascii=False) + "\n")
-                for cells in entity_rows(row["uid"], report, args.absent):
-                    writer.writerow([_plain(cell) for cell in cells])
-                    mentions += 1
+    with (
+        output_folder(args.out) as folder,
+        open(folder / "entities.csv", "w", encoding="utf-8", newline="") as table,
+        open(folder / "reports.jsonl", "w", encoding="utf-8") as lines,
+    ):
+        writer = csv.writer(table)
+        writer.writerow(COLUMNS)
+        for row in rows:
+            report = read_report(row["findings"], row["impression"])
+            line = report_line(row["uid"], report)
+            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+            coded = {item["finding"] for item in line["summary"]}
+            for cells in entity_rows(row["uid"], report, coded, args.absent):
+                writer.writerow([_plain(cell) for cell in cells])
+                mentions += 1
     seconds = time.perf_counter() - start
     print(f"{len(rows)} reports, {mentions} mentions in {seconds:.1f} s")
     print(f"Written: {args.out / 'entities.csv'}, {args.out / 'reports.jsonl'}")
@@ -85,9 +89,10 @@ def report_line(uid: str, report: ReportFindings) -> dict[str, Any]:
     return {"uid": uid, **as_dict(report), "summary": summary}
 
 
-def entity_rows(uid: str, report: ReportFindings, absent: bool = False) -> list[list[str]]:
-    """Rows of `COLUMNS`, one a mention; `summary` is "yes" where a coder would record it."""
-    coded = {item.finding for item in coded_findings(report)}
+def entity_rows(
+    uid: str, report: ReportFindings, coded: set[str], absent: bool = False
+) -> list[list[str]]:
+    """Rows of `COLUMNS`, one a mention; `summary` is "yes" for the findings in `coded`."""
     return [
         [
             uid,

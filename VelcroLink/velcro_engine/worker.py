@@ -34,6 +34,10 @@ HANDLERS: dict[str, str] = {
     "link": "velcro_engine.worker_handlers:link",
     "entry": "velcro_engine.worker_handlers:entry",
     "search": "velcro_engine.worker_handlers:search",
+    "ground": "velcro_engine.ground_handler:ground",
+    "cases": "velcro_engine.cases.handlers:cases",
+    "correct": "velcro_engine.cases.handlers:correct",
+    "draft": "velcro_engine.draft_handler:draft",
 }
 
 Handler = Callable[[dict[str, Any], bytes, "Context"], tuple[dict[str, Any], bytes]]

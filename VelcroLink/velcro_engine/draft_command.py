@@ -1,0 +1,125 @@
+"""`velcrolink report draft`: a region on a slice -> draft.txt and draft.json, with their sources."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .cases.cli import open_store
+from .cases.places import condition_of_link
+from .cases.record import Hit, Query
+from .draft_report import Draft, draft_document, draft_report, draft_text
+from .errors import InputError
+from .knowledge_base import KnowledgeBase
+from .linker import Linker, open_linker
+from .output_folder import output_folder
+from .request import SliceRequest
+from .result import LinkResult
+from .slice_options import add_region_arguments, add_slice_arguments, region_request
+
+TEXT, DOCUMENT = "draft.txt", "draft.json"
+LIBRARY_SENTENCES = 12
+
+
+def add_draft_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add `draft` to the command `report`."""
+    parser = subparsers.add_parser(
+        "draft",
+        help="draft a report of a region, with the source of every sentence",
+        description="Draft a report of a linked region from its entry, its measurements and "
+        "sentences of your case library about the same place. Every sentence names its source.",
+    )
+    add_slice_arguments(parser)
+    add_region_arguments(parser, required=True)
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the draft")
+    parser.add_argument("--model", metavar="DIR", help="model folder (else the bundled one)")
+    parser.add_argument("--kb", action="append", metavar="FILE", help="may be repeated")
+    parser.add_argument("--library", metavar="FILE|ADDRESS", help="else your own library")
+    parser.add_argument("--no-cases", action="store_true", help="use no sentences of the library")
+    parser.add_argument(
+        "--llm", metavar="ADDRESS", help="OpenAI-compatible server, e.g. http://localhost:11434/v1"
+    )
+    parser.add_argument("--llm-model", default="default", metavar="NAME", help="name it asks for")
+    parser.add_argument(
+        "--allow-remote", action="store_true", help="the text may go to another machine"
+    )
+    parser.set_defaults(run=run, quiet_libraries=True)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Link, draft, write, print. Raises VelcroError."""
+    if args.allow_remote and not args.llm:
+        raise InputError("--allow-remote goes with --llm.")
+    _, _, request = region_request(args)
+    linker = open_linker(args.model, args.kb)
+    base = linker.knowledge_base
+    result = linker.link(request)
+    hits: Sequence[Hit] = ()
+    if not args.no_cases:
+        store = open_store(args.library)
+        try:
+            hits = similar_sentences(store, linker, result, request)
+        finally:
+            store.close()
+    draft = draft_report(result, base, hits)
+    if args.llm:
+        draft = reworded(draft, result, base, args.llm, args.llm_model, args.allow_remote)
+    with output_folder(args.out) as folder:
+        (folder / TEXT).write_text(draft_text(draft), encoding="utf-8")
+        text = json.dumps(draft_document(draft), indent=1, ensure_ascii=False)
+        (folder / DOCUMENT).write_text(text + "\n", encoding="utf-8")
+    print(draft_text(draft), end="")
+    print(f"\nWritten: {Path(args.out) / TEXT}")
+    return 0
+
+
+def similar_sentences(
+    store, linker: Linker, result: LinkResult, request: SliceRequest | None = None
+) -> list[Hit]:
+    """Texts of the library about the place of a linked region, most similar first."""
+    location = condition_of_link(result, linker.knowledge_base, request)
+    # a sentence names a place, seldom a third of the body
+    location = replace(location, zone="", unknown_side=True)
+    hits = store.search(
+        Query(
+            embedding=result.embedding,
+            model=linker.runtime.fingerprint,
+            location=location,
+            limit=LIBRARY_SENTENCES,
+        )
+    )
+    return [hit for hit in hits if hit.item.text]
+
+
+def reworded(
+    draft: Draft,
+    result: LinkResult,
+    base: KnowledgeBase,
+    address: str,
+    model: str,
+    remote_confirmed: bool,
+) -> Draft:
+    """The draft with a language model's wording, less what no source says."""
+    from .language_model import prompt_of, reword
+
+    texts = [sentence.text for sentence in draft.sentences]
+    prompt = prompt_of(texts)
+    print(f"Sent to {address}:\n{prompt}\n")
+    answer = reword(address, model, prompt, remote_confirmed)
+    wording, struck = checked_wording(answer, draft, base.entry(result.entries[0].id).terms)
+    return replace(draft, wording=wording, struck=struck, prompt=prompt)
+
+
+def checked_wording(
+    answer: str, draft: Draft, names: Sequence[str]
+) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """A language model's wording less what the draft's sources do not say, and what was struck."""
+    from .draft_check import strike_unsupported
+
+    own = [s.text for s in draft.sentences if s.source != "case"]
+    cases = [s.text for s in draft.sentences if s.source == "case"]
+    return strike_unsupported(answer, own, cases, names)
