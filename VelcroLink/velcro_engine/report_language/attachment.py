@@ -46,7 +46,10 @@ def _owners(start, end, mentions, lemmas, clause, links) -> list[Mention]:
     before = [m for m in here if m.end <= start]
     if after:
         gap = lemmas[end : after[0].start]
-        if not links.intersection(gap) and (len(gap) <= 5):
+        # "opacity in the left base, scarring": a place that is told already is not told again
+        told = before and links.intersection(lemmas[before[-1].end : start])
+        ended = told and grammar()["joining"].intersection(gap)
+        if not ended and not links.intersection(gap) and len(gap) <= 5:
             return [after[0]]
     if before:
         owner = before[-1]

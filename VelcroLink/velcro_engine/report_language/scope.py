@@ -47,11 +47,6 @@ def scopes_of(lemmas: tuple[str, ...], ontology: Ontology) -> Scopes:
             if lemmas[at - 1] == "," and lemmas[at] in affirm:
                 break
             negated[at] = True
-    for start, _, _ in ontology.cues["after"].find(lemmas):
-        at = start - 1
-        while at >= 0 and clause[at] == clause[start] and lemmas[at] not in ends_back:
-            negated[at] = True
-            at -= 1
     for start, end, kind in ontology.cues["certainty"].find(lemmas):
         for at in range(end, count):
             if clause[at] != clause[start]:
@@ -63,6 +58,14 @@ def scopes_of(lemmas: tuple[str, ...], ontology: Ontology) -> Scopes:
             for at in range(max(0, start - REACH_BACK), start):
                 certainty[at] = "possible"
                 cue[at] = lemmas[start]
+    for start, end, kind in ontology.cues["after"].find(lemmas):
+        at = start - 1
+        while at >= 0 and clause[at] == clause[start] and lemmas[at] not in ends_back:
+            if kind == "negate_after":
+                negated[at] = True
+            else:
+                certainty[at], cue[at] = "possible", " ".join(lemmas[start:end])
+            at -= 1
     for _, end, _ in ontology.cues["past"].find(lemmas):
         for at in range(end, min(count, end + 4)):
             past[at] = True

@@ -22,7 +22,44 @@ from .sentences import split_words
 DIMENSION = 512
 FINDING_WEIGHT, ATTRIBUTE_WEIGHT, WORD_WEIGHT, DENIED_WEIGHT = 4.0, 1.5, 0.5, 0.05
 _SILENT = frozenset(
-    ["the", "a", "an", "of", "in", "is", "are", "and", "or", "with", "to", "for", "on", "at", "be", "by", "as", "this", "that", "there", "it", "its", "from", "has", "have", "no", "not", "without", "was", "were", "which", "may", "can", "seen", "noted", "xxxx"]
+    [
+        "the",
+        "a",
+        "an",
+        "of",
+        "in",
+        "is",
+        "are",
+        "and",
+        "or",
+        "with",
+        "to",
+        "for",
+        "on",
+        "at",
+        "be",
+        "by",
+        "as",
+        "this",
+        "that",
+        "there",
+        "it",
+        "its",
+        "from",
+        "has",
+        "have",
+        "no",
+        "not",
+        "without",
+        "was",
+        "were",
+        "which",
+        "may",
+        "can",
+        "seen",
+        "noted",
+        "xxxx",
+    ]
 )
 
 
