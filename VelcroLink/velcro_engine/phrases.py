@@ -9,7 +9,7 @@ import numpy as np
 
 from .errors import InputError
 from .knowledge_base import KnowledgeBase
-from .knowledge_base.search import SearchIndex
+from .knowledge_base.search import SearchHit, SearchIndex
 
 LONGEST_PHRASE = 300
 KNOWN_ABOVE = 0.80  # score of the search from which the phrase is taken for that entry
@@ -39,12 +39,26 @@ def read_phrase(text: str, base: KnowledgeBase, index: SearchIndex) -> Phrase:
     named = {match.lower() for match in _SIDE.findall(text)}
     side = named.pop() if len(named) == 1 and named <= {"left", "right"} else None
     rest = " ".join(_SIDE.sub(" ", text).split()) or text
-    hits = [hit for hit in index.search(rest, 5) if hit.score >= KNOWN_ABOVE and hit.matched]
+    hits = _known(index, rest) or _known(index, " ".join(map(_singular, rest.split())))
     meant: dict[str, None] = {}
     for hit in hits:
         if hit.score >= hits[0].score - SAME_SCORE:
             meant |= dict.fromkeys((hit.entry.id, *base.descendants(hit.entry.id)))
     return Phrase(text, rest, side, tuple(meant))
+
+
+def _known(index: SearchIndex, text: str) -> list[SearchHit]:
+    return [hit for hit in index.search(text, 5) if hit.score >= KNOWN_ABOVE and hit.matched]
+
+
+def _singular(word: str) -> str:
+    """A word without the plural that names in the knowledge base do not have."""
+    lower = word.lower()
+    if len(word) > 4 and lower.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 3 and lower.endswith("s") and not lower.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
 
 
 def entry_rows(base: KnowledgeBase, entries: tuple[str, ...]) -> np.ndarray:

@@ -1,0 +1,63 @@
+"""A stand-in model for grounding: bright squares are what their grey level says (see
+`standin_runtime`), and every image token carries the embedding of its own grey level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from standin_runtime import DIMENSION, StandInRuntime, text_vector
+
+from velcro_engine.knowledge_base import text
+from velcro_engine.model.preprocess import STRIDE
+
+
+@dataclass
+class Encoded:
+    grey: np.ndarray
+    dense: np.ndarray
+    dense_side: np.ndarray
+
+
+class GroundingRuntime(StandInRuntime):
+    nothing = text_vector("nothing at all")
+
+    def encode(self, model_input):
+        grey = super().encode(model_input)
+        tokens = grey.reshape(28, STRIDE, 28, STRIDE).mean((1, 3))
+        vectors = np.stack([self._vector(g) for g in tokens.ravel()])
+        side = np.zeros((1, 3, 28, 28), np.float32)
+        side[:, 0, :, 14:] = side[:, 1, :, :14] = 6.0  # radiological: left is at the right
+        return Encoded(grey, vectors.T.reshape(1, DIMENSION, 28, 28), side)
+
+    def decode(self, embedding, points, labels):
+        if isinstance(embedding, Encoded):
+            embedding = embedding.grey
+        return super().decode(embedding, points, labels)
+
+    def decode_many(self, embedding, points, labels):
+        found = [super(GroundingRuntime, self).decode(embedding.grey, points[n : n + 1],
+                                                      labels[n : n + 1])
+                 for n in range(len(points))]  # fmt: skip
+        sides = np.stack([self._side(d.mask) for d in found])
+        return (
+            np.stack([d.mask for d in found]),
+            np.array([d.mask_confidence for d in found], np.float32),
+            np.stack([d.embedding for d in found]),
+            sides,
+        )
+
+    def _vector(self, grey):
+        return self.nothing if grey < 0.1 else text_vector(text(self.entry_for(255 * grey)))
+
+    @staticmethod
+    def _side(mask):
+        columns = np.nonzero(mask > 0)[1]
+        left = len(columns) and columns.mean() > mask.shape[1] / 2
+        return np.array([6.0, 0, 0] if left else [0, 6.0, 0], np.float32)
+
+
+def grey_of(runtime: GroundingRuntime, entry_id: str) -> int:
+    """A grey level that the stand-in calls by that entry."""
+    number = [e.id for e in runtime.entries].index(entry_id)
+    return int(np.ceil((number + 0.5) * 256 / len(runtime.entries)))
