@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from velcro_engine.errors import InputError
 from velcro_engine.meta_entities import read_report
 from velcro_engine.triplets import (
