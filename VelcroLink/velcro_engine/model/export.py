@@ -30,7 +30,7 @@ SMALLEST_QUANTISED = 2048
 
 
 class EncoderGraph(nn.Module):
-    """image, position -> embedding, fine4, fine2, dense, dense_side."""
+    """image, position -> embedding, fine4, fine2, pixels, dense, dense_side."""
 
     def __init__(self, network: VelcroNetwork) -> None:
         super().__init__()
@@ -39,8 +39,9 @@ class EncoderGraph(nn.Module):
     def forward(self, image: Tensor, position: Tensor) -> tuple[Tensor, ...]:
         encoded = self.network.encode(image, position)
         dense, side = self.network.dense(encoded)
-        assert encoded.fine4 is not None and encoded.fine2 is not None
-        return encoded.embedding, encoded.fine4, encoded.fine2, dense, side
+        assert encoded.fine4 is not None
+        assert encoded.fine2 is not None and encoded.pixels is not None
+        return encoded.embedding, encoded.fine4, encoded.fine2, encoded.pixels, dense, side
 
 
 class DecoderGraph(nn.Module):
@@ -51,18 +52,33 @@ class DecoderGraph(nn.Module):
         self.network = network
 
     def forward(
-        self, embedding: Tensor, fine4: Tensor, fine2: Tensor, points: Tensor, labels: Tensor
+        self,
+        embedding: Tensor,
+        fine4: Tensor,
+        fine2: Tensor,
+        pixels: Tensor,
+        points: Tensor,
+        labels: Tensor,
     ) -> tuple[Tensor, ...]:
         n = points.shape[0]
         rows = Encoded(
-            embedding.expand(n, -1, -1, -1), fine4.expand(n, -1, -1, -1), fine2.expand(n, -1, -1, -1)
+            embedding.expand(n, -1, -1, -1),
+            fine4.expand(n, -1, -1, -1),
+            fine2.expand(n, -1, -1, -1),
+            pixels.expand(n, -1, -1, -1),
         )
         out = self.network.decode(rows, points, labels)
         return out.masks, out.iou, out.embedding, out.side
 
 
-def _export(module: nn.Module, inputs: tuple, path: Path, names: Sequence[str], outs: Sequence[str],
-            dynamic: dict[str, dict[int, str]] | None = None) -> None:
+def _export(
+    module: nn.Module,
+    inputs: tuple,
+    path: Path,
+    names: Sequence[str],
+    outs: Sequence[str],
+    dynamic: dict[str, dict[int, str]] | None = None,
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -88,7 +104,7 @@ def export_network(network: VelcroNetwork, folder: Path) -> None:
         (image, position),
         folder / "encoder.onnx",
         ("image", "position"),
-        ("embedding", "fine4", "fine2", "dense", "dense_side"),
+        ("embedding", "fine4", "fine2", "pixels", "dense", "dense_side"),
     )
     with torch.no_grad():
         encoded = EncoderGraph(network)(image, position)
@@ -98,9 +114,9 @@ def export_network(network: VelcroNetwork, folder: Path) -> None:
     outs = ("masks", "iou", "roi", "side")
     _export(
         DecoderGraph(network),
-        (*encoded[:3], points, labels),
+        (*encoded[:4], points, labels),
         folder / "decoder.onnx",
-        ("embedding", "fine4", "fine2", "points", "labels"),
+        ("embedding", "fine4", "fine2", "pixels", "points", "labels"),
         outs,
         {name: {0: "n"} for name in ("points", "labels", *outs)},
     )

@@ -202,7 +202,8 @@ class RegionHead(nn.Module):
 
 @dataclass
 class Encoded:
-    """What a slice leaves behind: embedding B x C x h x w, fine maps and pixel features (or None)."""
+    """What a slice leaves behind: embedding B x C x h x w, fine maps, and pixel features with the
+    inverse length of each pixel's embedding, B x 49 x S/2 x S/2 (or None)."""
 
     embedding: Tensor
     fine4: Tensor | None
@@ -215,6 +216,7 @@ class Encoded:
             self.embedding[index],
             None if self.fine4 is None else self.fine4[index],
             None if self.fine2 is None else self.fine2[index],
+            None if self.pixels is None else self.pixels[index],
         )
 
 
@@ -268,9 +270,33 @@ class VelcroNetwork(nn.Module):
         self.region_head = RegionHead(c, d)
         self.dense_head = nn.Conv2d(c, d + 3, 1)
         self.pixel_head = nn.Linear(FineMaps.channels, d) if sam is None else None
+        self.agreement = nn.Parameter(torch.tensor([8.0, 0.45]))  # its weight, and where it is even
 
     def encode(self, image: Tensor, position: Tensor) -> Encoded:
-        return Encoded(*self.encoder(image, position))
+        embedding, fine4, fine2, pixels = self.encoder(image, position)
+        if pixels is not None:
+            pixels = self._measured(pixels)
+        return Encoded(embedding, fine4, fine2, pixels)
+
+    def _measured(self, pixels: Tensor) -> Tensor:
+        """Pixel features B x 48 x h x w -> B x 49 x h x w, such that a region embedding's cosine
+        with every pixel's embedding is one product (`_agreement`) and the 256-d embeddings of all
+        pixels are never built: |W y + b|^2 = y'W'W y + 2 b'W y + b'b."""
+        assert self.pixel_head is not None
+        weight, bias = self.pixel_head.weight, self.pixel_head.bias
+        with torch.autocast(pixels.device.type, enabled=False):
+            y = pixels.float()
+            squared = (y * F.conv2d(y, (weight.T @ weight)[:, :, None, None])).sum(1, keepdim=True)
+            squared = squared + 2 * F.conv2d(y, (weight.T @ bias)[None, :, None, None])
+            inverse = (squared + bias @ bias).clamp(min=1e-6).rsqrt()
+            return torch.cat([y * inverse, inverse], dim=1)
+
+    def _agreement(self, region: Tensor, measured: Tensor) -> Tensor:
+        """Cosine of each region embedding N x D with the pixels of its slice -> N x h x w."""
+        assert self.pixel_head is not None
+        weight, bias = self.pixel_head.weight, self.pixel_head.bias
+        key = torch.cat([region @ weight, (region @ bias)[:, None]], dim=1)
+        return torch.einsum("nc,nchw->nhw", key, measured)
 
     def dense(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
         """Every image token linked on its own: unit embeddings B x D x h x w, side B x 3 x h x w."""
@@ -281,8 +307,9 @@ class VelcroNetwork(nn.Module):
     def link_pixels(self, encoded: Encoded, index: Tensor) -> Tensor:
         """Unit embeddings N x D of single pixels of the S/2 grid, `index` into B * S/2 * S/2."""
         assert encoded.pixels is not None and self.pixel_head is not None
-        features = encoded.pixels.permute(0, 2, 3, 1).reshape(-1, FineMaps.channels)[index]
-        return F.normalize(self.pixel_head(features.float()), dim=1)
+        measured = encoded.pixels.permute(0, 2, 3, 1).reshape(-1, FineMaps.channels + 1)[index]
+        features, inverse = measured[:, :-1], measured[:, -1:]  # W (y / n) + b / n
+        return features @ self.pixel_head.weight.T + inverse * self.pixel_head.bias
 
     def image_pe(self, grid: Sequence[int]) -> Tensor:
         return self.prompt_encoder.pe_layer((int(grid[0]), int(grid[1]))).unsqueeze(0)
@@ -298,6 +325,11 @@ class VelcroNetwork(nn.Module):
         )
         pooled = mean_under_mask(encoded.embedding, masks)
         embedding, side = self.region_head(token, pooled)
+        if encoded.pixels is not None:
+            # a region's mask is where the pixels say the same as the region
+            weight, even = self.agreement[0], self.agreement[1]
+            agreement = self._agreement(embedding.detach(), encoded.pixels)
+            masks = masks.float() + weight * (agreement - even)
         return Decoded(masks, iou, embedding, side)
 
 

@@ -20,17 +20,21 @@ TEXT_BATCH = 32
 
 @dataclass(frozen=True)
 class EncodedSlice:
-    """Outputs of the encoder graph for one slice, float32.
+    """Outputs of the encoder graph for one slice by name, float32; the decoder takes what it needs.
 
-    embedding 1 x C x h x w, fine4 1 x C/4 x 2h x 2w, fine2 1 x C/8 x 4h x 4w feed the decoder;
+    embedding 1 x C x h x w, fine4, fine2 and pixels (finer maps) feed the decoder;
     dense 1 x D x h x w are unit embeddings of the image tokens, dense_side 1 x 3 x h x w.
     """
 
-    embedding: np.ndarray
-    fine4: np.ndarray
-    fine2: np.ndarray
-    dense: np.ndarray
-    dense_side: np.ndarray
+    maps: dict[str, np.ndarray]
+
+    @property
+    def dense(self) -> np.ndarray:
+        return self.maps["dense"]
+
+    @property
+    def dense_side(self) -> np.ndarray:
+        return self.maps["dense_side"]
 
 
 class OnnxRuntime:
@@ -81,7 +85,9 @@ class OnnxRuntime:
     def encode(self, model_input: ModelInput) -> EncodedSlice:
         """One slice, once."""
         feeds = {"image": model_input.image, "position": model_input.position}
-        return EncodedSlice(*self._session("encoder").run(None, feeds))
+        session = self._session("encoder")
+        names = [output.name for output in session.get_outputs()]
+        return EncodedSlice(dict(zip(names, session.run(None, feeds), strict=True)))
 
     def decode(self, embedding: EncodedSlice, points: np.ndarray, labels: np.ndarray) -> Decoded:
         """One prompt: points 1 x 8 x 2 in input pixels, labels 1 x 8."""
@@ -92,16 +98,12 @@ class OnnxRuntime:
         self, embedding: EncodedSlice, points: np.ndarray, labels: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """N prompts on one slice -> masks N x m x m, IoU N, embeddings N x D, side N x 3."""
-        masks, iou, roi, side = self._session("decoder").run(
-            None,
-            {
-                "embedding": embedding.embedding,
-                "fine4": embedding.fine4,
-                "fine2": embedding.fine2,
-                "points": points.astype(np.float32),
-                "labels": labels.astype(np.float32),
-            },
-        )
+        session = self._session("decoder")
+        prompt = {"points": points.astype(np.float32), "labels": labels.astype(np.float32)}
+        feeds = {
+            i.name: prompt.get(i.name, embedding.maps.get(i.name)) for i in session.get_inputs()
+        }
+        masks, iou, roi, side = session.run(None, feeds)
         return masks, iou, roi, side
 
     @property
