@@ -23,6 +23,8 @@ from .errors import VelcroError
 # module -> its commands and their one-line help
 COMMANDS: dict[str, dict[str, str]] = {
     "velcro_engine.link_command": {"link": "link a region on a slice to knowledge-base entries"},
+    "velcro_engine.review_command": {"review": "check a segmentation segment by segment"},
+    "velcro_engine.propagate_command": {"propagate": "carry a region through the volume"},
     "velcro_engine.demo": {"demo": "link five structures of a real brain and write a page"},
     "velcro_engine.worker": {"worker": "serve requests over stdin and stdout"},
     "velcro_engine.ground_command": {"ground": "find a phrase on a slice"},

@@ -34,6 +34,8 @@ HANDLERS: dict[str, str] = {
     "link": "velcro_engine.worker_handlers:link",
     "entry": "velcro_engine.worker_handlers:entry",
     "search": "velcro_engine.worker_handlers:search",
+    "review": "velcro_engine.review_handlers:review",
+    "propagate": "velcro_engine.review_handlers:propagate",
     "ground": "velcro_engine.ground_handler:ground",
     "cases": "velcro_engine.cases.handlers:cases",
     "correct": "velcro_engine.cases.handlers:correct",

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-PLACE = 3.4  # Mahalanobis distance of the centre
-VOLUME = 3.8  # SD
-EXTENT = 4.6  # SD
-GREY = 3.6  # SD
-OUTSIDE = 0.1  # share of the voxels where the structure was never seen
-STRAY_ML = 0.1
+PLACE = 4.0  # Mahalanobis distance of the centre
+VOLUME = 4.5  # SD
+EXTENT = 5.5  # SD
+GREY = 4.5  # SD
+OUTSIDE = 0.15  # share of the voxels where the structure was never seen
+STRAY_AWAY_MM = 10.0
+STRAY_ML = 0.1  # smaller pieces are specks
 STRAY_SHARE = 0.01
-STRAY_AWAY_MM = 4.0
+SMALL_ML = 0.3  # of smaller segments a few voxels make a large share
 OVERLAP = 0.05  # of the segment
 OTHER_NAME = 0.75  # probability of another entry by vote, its own being nearly excluded
 OWN_NAME = 0.03
@@ -28,8 +29,6 @@ TOGETHER = 1.3  # root of the sum of squares of all cues
 CONFIRMED = 0.85  # factor when the model gives the segment's own name and side
 FEW_CASES = 5  # structures known from fewer cases are judged by place alone
 TOO_LARGE = 2.5  # times the usual longest diameter of the knowledge base
-
-SOFT = ("place", "volume", "extent", "grey", "outside", "model")
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Judgement:
 class Evidence:
     """All that is known of a segment, as plain numbers; None where something does not apply.
 
-    side_mm: how far it lies on the other side than named. gaps: one line for each. stray: (ml, mm
+    side_mm: how far it lies on the other side than named. ml: its volume. gaps: one line for each. stray: (ml, mm
     away) of the largest extra piece. overlap: (share, name) with the one it overlaps most.
     named, other: probability of its own entry (its kinds and parts included) and of the best
     other entry; confirmed: the model gives the same entry and side; different: another, unrelated
@@ -77,6 +76,7 @@ class Evidence:
     grey: float | None = None
     outside: float | None = None
     cases: int = 0
+    ml: float = 0.0
     gaps: tuple[str, ...] = ()
     stray: tuple[float, float] | None = None
     stray_share: float = 0.0
@@ -128,10 +128,14 @@ def soft_ratios(e: Evidence) -> Mapping[str, float]:
             ("volume", e.volume, VOLUME),
             ("extent", e.extent, EXTENT),
             ("grey", e.grey, GREY),
-            ("outside", e.outside, OUTSIDE),
+            ("outside", e.outside if e.ml >= SMALL_ML else None, OUTSIDE),
         ):
             if value is not None:
                 ratios[kind] = abs(value) / limit
+    if e.stray is not None and not e.scattered:
+        ml, away = e.stray
+        if ml >= STRAY_ML and e.stray_share >= STRAY_SHARE:
+            ratios["piece"] = away / STRAY_AWAY_MM
     if e.named is not None and e.other is not None and not e.confirmed:
         doubt = float(np.clip(1 - e.named / OWN_NAME / 2, 0, 1)) if e.named < 2 * OWN_NAME else 0.0
         ratios["model"] = doubt * e.other / OTHER_NAME
@@ -143,10 +147,6 @@ def _certain(e: Evidence) -> list[tuple[str, str]]:
     if e.side_mm is not None:
         found.append(("side", e.side_text))
     found += [("gap", text) for text in e.gaps]
-    if e.stray is not None and not e.scattered:
-        ml, away = e.stray
-        if ml >= STRAY_ML and e.stray_share >= STRAY_SHARE and away >= STRAY_AWAY_MM:
-            found.append(("piece", f"A separate piece of {ml:.2f} ml lies {away:.0f} mm away."))
     if e.overlap is not None and e.overlap[0] >= OVERLAP:
         found.append(("overlap", f"{100 * e.overlap[0]:.0f} % of it overlaps with {e.overlap[1]}."))
     if e.order:
@@ -171,6 +171,8 @@ def _soft_texts(e: Evidence) -> dict[str, str]:
         texts["grey"] = f"Unusually {'bright' if e.grey > 0 else 'dark'} for this structure."
     if e.outside is not None:
         texts["outside"] = f"{100 * e.outside:.0f} % of it lies where this structure was never seen."
+    if e.stray is not None:
+        texts["piece"] = f"A separate piece of {e.stray[0]:.2f} ml lies {e.stray[1]:.0f} mm away."
     if e.other is not None and e.named is not None:
         texts["model"] = (
             f"Linked to {e.other_name} ({100 * e.other:.0f} %), own name {100 * e.named:.0f} %."

@@ -122,7 +122,7 @@ def choose_looks(shape: Shape, volume: Volume, per_direction: int) -> list[Look]
         if np.delete(volume.shape_ijk, axis).min() < 2:
             continue
         areas = np.count_nonzero(np.moveaxis(shape.mask, 2 - axis, 0), axis=(1, 2))
-        start = shape.start[2 - axis]
+        start = int(shape.start[2 - axis])
         top = int(areas.max())
         chosen = [_roundest(np.flatnonzero(areas >= LARGEST * top), start)]
         good = np.flatnonzero(areas >= max(LEAST_SHARE * top, 1))
@@ -133,7 +133,7 @@ def choose_looks(shape: Shape, volume: Volume, per_direction: int) -> list[Look]
             if len(near):
                 chosen.append(_roundest(near, start))
         for n in dict.fromkeys(chosen):
-            looks.append(Look(plane, n + start, int(areas[n]), n == chosen[0]))
+            looks.append(Look(plane, int(n) + start, int(areas[n]), n == chosen[0]))
     return looks
 
 

@@ -237,6 +237,7 @@ class _Facts:
         gaps = tuple(_gap_text(gap) for gap in shape.gaps)
         evidence = Evidence(
             empty=shape.voxels == 0,
+            ml=shape.voxels * voxel_ml(volume),
             side_mm=wrong,
             side_text=f"Named {side}, lies {wrong or 0:.0f} mm {_other(side)} of the midline.",
             gaps=gaps,
@@ -302,9 +303,8 @@ class _Facts:
         return linked_side(self.linker, votes, laterality, volume.has_position)
 
     def _piece_evidence(self, evidence: Evidence, shape: Shape, volume: Volume) -> None:
-        ml = abs(float(np.linalg.det(volume.ijk_to_ras[:3, :3]))) / 1000
         for piece in shape.pieces[1:]:
-            size = piece.voxels * ml
+            size = piece.voxels * voxel_ml(volume)
             if evidence.stray is None or size * piece.away_mm > np.prod(evidence.stray):
                 evidence.stray = (size, piece.away_mm)
                 evidence.stray_share = piece.voxels / shape.voxels
@@ -325,6 +325,11 @@ class _Facts:
         same_side = meaning.side is None or side_said is None or side_said == meaning.side
         e.confirmed = agrees == SAME and same_side
         e.different = agrees == DIFFERENT
+
+
+def voxel_ml(volume: Volume) -> float:
+    """Volume of one voxel in ml."""
+    return abs(float(np.linalg.det(volume.ijk_to_ras[:3, :3]))) / 1000
 
 
 def _place_evidence(fit: Fit) -> dict[str, Any]:

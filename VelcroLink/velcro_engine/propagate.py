@@ -1,0 +1,421 @@
+"""One region carried through the volume, slice by slice in both directions.
+
+Each slice's box comes from its neighbour's mask; the decoder's logits are smoothed across slices and
+kept within reach of the neighbour. It stops where the region ends: when the model is not sure of its
+mask any more, the mask no longer agrees with its neighbour, becomes tiny or bursts, or the region's
+embedding is another one than at the start. Corrections (points on any slice) are prompts of that
+slice, and everything beyond it is done again from there. With `consensus`, the other two directions
+are segmented too, slice by slice through the result, and the majority of three decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from .errors import GeometryError, InputError
+from .linker import Linker, clean_mask
+from .model.preprocess import (
+    input_key,
+    letterbox_of,
+    mask_to_slice,
+    model_input,
+    prompt_arrays,
+)
+from .ranking import entry_probabilities, side_of
+from .request import SliceRequest
+from .slices import Slice, anatomical_axes, cut_plane, labels_to_slice, mask_to_voxels
+from .volume import Volume
+
+WORLD = {"sagittal": 0, "coronal": 1, "axial": 2}
+Point = tuple[float, float, int]
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When to stop and how much to smooth.
+
+    confidence: least estimated IoU of the model's mask. agreement: least Dice with the neighbour's
+    mask. least_share, burst: area over the largest area so far, and over the neighbour's. likeness:
+    least cosine of the region's embedding with the start's. smoothing: weight of the neighbour's
+    logits at 1 mm distance. reach_mm: how far a mask may reach beyond its neighbour, per mm of
+    slice distance, plus one pixel. limit: most slices in each direction, None for no limit.
+    """
+
+    confidence: float = 0.25
+    agreement: float = 0.35
+    least_share: float = 0.02
+    least_pixels: int = 4
+    burst: float = 2.0
+    likeness: float = 0.3
+    smoothing: float = 0.3
+    reach_mm: float = 2.5
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One slice of the result. index: layer along the volume's axis of the plane. mask, logits: on
+    the slice's pixels. agreement: Dice with the neighbour it came from, 1 for the start."""
+
+    index: int
+    mask: np.ndarray
+    logits: np.ndarray
+    confidence: float
+    agreement: float
+    probabilities: np.ndarray
+    side: np.ndarray
+    embedding: np.ndarray
+    corrected: bool = False
+
+
+@dataclass
+class Propagation:
+    """The result. voxels: bool K x J x I on the volume. stopped: {"-": reason, "+": reason} along
+    the volume's axis. entry_id, side, confidence: by vote of all slices. volume_ml and, over axial
+    slices, longest_mm and perpendicular_mm; None without position."""
+
+    plane: str
+    start: int
+    steps: dict[int, Step]
+    voxels: np.ndarray
+    stopped: dict[str, str]
+    entry_id: str
+    side: str | None
+    confidence: float
+    volume_ml: float
+    longest_mm: float | None
+    perpendicular_mm: float | None
+    seconds: float = 0.0
+    corrections: dict[int, tuple[Point, ...]] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """JSON-able, without the voxels."""
+        indices = sorted(self.steps)
+        return {
+            "plane": self.plane,
+            "start": self.start,
+            "first": indices[0],
+            "last": indices[-1],
+            "stopped": self.stopped,
+            "entry_id": self.entry_id,
+            "side": self.side,
+            "confidence": round(self.confidence, 4),
+            "voxels": int(self.voxels.sum()),
+            "volume_ml": round(self.volume_ml, 3),
+            "longest_diameter_mm": _rounded(self.longest_mm),
+            "perpendicular_mm": _rounded(self.perpendicular_mm),
+            "seconds": round(self.seconds, 2),
+            "slices": [
+                {
+                    "index": i,
+                    "area_pixels": int(self.steps[i].mask.sum()),
+                    "confidence": round(self.steps[i].confidence, 3),
+                    "agreement": round(self.steps[i].agreement, 3),
+                    "corrected": self.steps[i].corrected,
+                }
+                for i in indices
+            ],
+        }
+
+
+def propagate(
+    linker: Linker,
+    volume: Volume,
+    plane: str,
+    index: int,
+    box: Sequence[float] | None = None,
+    points: Sequence[Point] = (),
+    mask: np.ndarray | None = None,
+    corrections: Mapping[int, Sequence[Point]] | None = None,
+    before: Propagation | None = None,
+    rules: Rules = Rules(),  # noqa: B008 - frozen
+    consensus: bool = False,
+    progress: Progress = lambda fraction, message: None,
+) -> Propagation:
+    """Carry a region through the volume.
+
+    plane, index: the starting layer (see `slices.cut_plane`). The region is box (XYXY) and points
+    (x, y, label) in its pixels, or mask (bool, H x W): an accepted one, used as it is. corrections:
+    {index: points} on any layer of the plane. before: an earlier result with the same start, whose
+    layers up to the first new correction are kept. progress(fraction, message) is called for every
+    slice and may raise Cancelled.
+    Raises GeometryError for a picture or a region outside the image, InputError for an empty mask.
+    """
+    if volume.is_picture:
+        raise GeometryError("A picture has one slice only; propagate in a volume.")
+    started = time.perf_counter()
+    work = _Work(linker, volume, plane, rules, progress)
+    given = {int(i): tuple(p) for i, p in (corrections or {}).items() if p}
+    for i in given:
+        if not 0 <= i < work.count:
+            raise GeometryError(f"The volume has no {plane} slice number {i}.")
+    kept = _kept_steps(before, plane, index, given)
+    if index not in kept:
+        kept = {index: work.first(index, box, points, mask, given.get(index, ()))}
+    stopped = {}
+    for sign, name in ((-1, "-"), (1, "+")):
+        stopped[name] = work.walk(kept, index, sign, given)
+        if before is not None and stopped[name] == "":
+            stopped[name] = before.stopped.get(name, "")
+    voxels = work.voxels(kept)
+    if consensus:
+        voxels = work.consensus(voxels)
+    return _finished(work, kept, index, voxels, stopped, given, started)
+
+
+def _kept_steps(
+    before: Propagation | None, plane: str, index: int, given: dict[int, tuple[Point, ...]]
+) -> dict[int, Step]:
+    """Layers of an earlier result that no new correction lies on or before."""
+    if before is None or before.plane != plane or before.start != index:
+        return {}
+    every = set(given) | set(before.corrections)
+    new = [i for i in every if given.get(i) != before.corrections.get(i)]
+    if index in new:
+        return {}
+    low = max((i for i in new if i < index), default=-1)
+    high = min((i for i in new if i > index), default=1 << 30)
+    return {i: step for i, step in before.steps.items() if low < i < high}
+
+
+class _Work:
+    """What one propagation holds on to."""
+
+    def __init__(
+        self, linker: Linker, volume: Volume, plane: str, rules: Rules, progress: Progress
+    ) -> None:
+        if plane not in WORLD:
+            raise InputError(f"Unknown plane '{plane}'; use axial, coronal or sagittal.")
+        self.linker, self.volume, self.plane = linker, volume, plane
+        self.rules, self.progress = rules, progress
+        self.axis = anatomical_axes(volume)[WORLD[plane]][0]
+        self.count = int(volume.shape_ijk[self.axis])
+        self.done = 0
+        self._cuts: dict[tuple[str, int], Slice] = {}
+
+    def cut(self, plane: str, index: int) -> Slice:
+        key = (plane, index)
+        if key not in self._cuts:
+            if len(self._cuts) > 64:
+                self._cuts.clear()
+            self._cuts[key] = cut_plane(self.volume, plane, index=index)
+        return self._cuts[key]
+
+    def decode(self, request: SliceRequest) -> tuple[np.ndarray, Any]:
+        """(logits on the slice's pixels, everything the decoder said)."""
+        runtime = self.linker.runtime
+        window = letterbox_of(request, runtime.size)
+        slices = self.linker._slices  # the linker's own cache: what was linked is not encoded again
+        key = input_key(request, window)
+        encoded = slices.get(key)
+        if encoded is None:
+            encoded = runtime.encode(model_input(request, runtime.size, window))
+        decoded = runtime.decode(encoded, *prompt_arrays(request, window))
+        return mask_to_slice(decoded.mask, window, request.pixels.shape), decoded
+
+    def step(self, index: int, request: SliceRequest, mask, logits, decoded, agreement, corrected):
+        probabilities, _ = entry_probabilities(
+            decoded.embedding[None],
+            self.linker.embeddings,
+            self.linker.runtime.nothing,
+            self.linker.runtime.calibration.temperature,
+        )
+        return Step(
+            index,
+            mask,
+            logits,
+            float(np.clip(decoded.mask_confidence, 0, 1)),
+            agreement,
+            probabilities[0].astype(np.float32),
+            np.asarray(decoded.side, dtype=np.float32),
+            np.asarray(decoded.embedding, dtype=np.float32),
+            corrected,
+        )
+
+    def first(self, index: int, box, points, mask, corrections) -> Step:
+        cut = self.cut(self.plane, index)
+        prompts = [*points, *corrections]
+        if mask is not None:
+            mask = np.asarray(mask, dtype=bool)
+            if mask.shape != cut.pixels.shape:
+                raise InputError("The mask and the slice differ in size.")
+            if not mask.any():
+                raise InputError("The mask is empty; draw the region first.")
+            box = _box_of(mask)
+        request = cut.request(box=box, points=prompts)
+        logits, decoded = self.decode(request)
+        if mask is None or corrections:
+            mask = clean_mask(logits > 0, request)
+        else:
+            logits = np.where(mask, np.maximum(logits, 2.0), np.minimum(logits, -2.0))
+        if not mask.any():
+            raise GeometryError("Nothing was found in the region; mark the structure more closely.")
+        return self.step(index, request, mask, logits, decoded, 1.0, bool(corrections))
+
+    def walk(
+        self, steps: dict[int, Step], start: int, sign: int, given: dict[int, tuple[Point, ...]]
+    ) -> str:
+        """Go on from the last layer in one direction; the reason why it ended."""
+        own = [i for i in steps if (i - start) * sign >= 0]
+        index = max(own, key=lambda i: i * sign)
+        asked = [i for i in given if (i - start) * sign > 0]
+        furthest = max(asked, key=lambda i: i * sign) if asked else start
+        largest = max(int(steps[i].mask.sum()) for i in own)
+        while True:
+            following = index + sign
+            if not 0 <= following < self.count:
+                return "end of the volume"
+            if self.rules.limit is not None and abs(following - start) > self.rules.limit:
+                return "limit of slices"
+            self.done += 1
+            self.progress(
+                min(0.95, self.done / self.count), f"{self.plane} slice {following + 1} of {self.count}"
+            )
+            forced = (furthest - following) * sign >= 0
+            found = self._next(steps[index], steps[start], following, given.get(following, ()))
+            if found is None:
+                if not forced:
+                    return "nothing found"
+                found = replace(steps[index], index=following, agreement=0.0)
+            reason = "" if forced else self._stop(found, steps[index], steps[start], largest)
+            if reason:
+                return reason
+            steps[following] = found
+            largest = max(largest, int(found.mask.sum()))
+            index = following
+
+    def _next(self, near: Step, start: Step, index: int, points: Sequence[Point]) -> Step | None:
+        cut = self.cut(self.plane, index)
+        box = _box_of(near.mask)
+        inner = [p for p in points if p[2] == 1]
+        if inner:
+            xs, ys = [p[0] for p in inner], [p[1] for p in inner]
+            box = (
+                min(box[0], min(xs) - 1), min(box[1], min(ys) - 1),
+                max(box[2], max(xs) + 1), max(box[3], max(ys) + 1),
+            )
+        grow = 0.5 * self.rules.reach_mm * cut.thickness / cut.spacing
+        box = (box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow)
+        request = cut.request(box=box, points=points)
+        logits, decoded = self.decode(request)
+        weight = self.rules.smoothing ** max(1.0, cut.thickness) if not points else 0.0
+        logits = (1 - weight) * logits + weight * near.logits
+        mask = logits > 0
+        if not points:
+            mask &= _grown(near.mask, 1 + round(self.rules.reach_mm * cut.thickness / cut.spacing))
+        mask = clean_mask(mask, request)
+        if not mask.any():
+            return None
+        return self.step(index, request, mask, logits, decoded, _dice(mask, near.mask), bool(points))
+
+    def _stop(self, found: Step, near: Step, start: Step, largest: int) -> str:
+        area, rules = int(found.mask.sum()), self.rules
+        if found.confidence < rules.confidence:
+            return "the model is not sure of the mask"
+        if area < max(rules.least_pixels, rules.least_share * largest):
+            return "the region ends"
+        if area > rules.burst * max(int(near.mask.sum()), 16):
+            return "the region bursts"
+        if found.agreement < rules.agreement:
+            return "the mask no longer agrees with its neighbour"
+        if float(found.embedding @ start.embedding) < rules.likeness:
+            return "another structure begins"
+        return ""
+
+    def voxels(self, steps: Mapping[int, Step]) -> np.ndarray:
+        out = np.zeros(self.volume.array.shape, dtype=bool)
+        for index, step in steps.items():
+            layer = [slice(None)] * 3
+            layer[2 - self.axis] = slice(index, index + 1)
+            where = tuple(layer)
+            out[where] = mask_to_voxels(step.mask, self.cut(self.plane, index), self.volume)[where]
+        return out
+
+    def consensus(self, voxels: np.ndarray) -> np.ndarray:
+        """Majority of the three directions, the other two prompted by cross-sections of the first."""
+        votes = voxels.astype(np.uint8)
+        labels = voxels.astype(np.uint8)
+        axes = anatomical_axes(self.volume)
+        others = [plane for plane in WORLD if plane != self.plane]
+        for number, plane in enumerate(others):
+            axis = axes[WORLD[plane]][0]
+            filled = np.flatnonzero(voxels.any(axis=tuple(a for a in range(3) if a != 2 - axis)))
+            for n, index in enumerate(filled.tolist()):
+                self.progress(
+                    0.9 + 0.1 * (number + n / len(filled)) / len(others), f"{plane} slice {index + 1}"
+                )
+                cut = self.cut(plane, index)
+                own = labels_to_slice(labels, cut, self.volume) > 0
+                if not own.any():
+                    continue
+                request = cut.request(box=_box_of(own))
+                logits, _ = self.decode(request)
+                found = clean_mask((logits > 0) & _grown(own, 2), request)
+                layer = [slice(None)] * 3
+                layer[2 - axis] = slice(index, index + 1)
+                where = tuple(layer)
+                votes[where] += mask_to_voxels(found, cut, self.volume)[where]
+        return votes >= 2
+
+
+def _finished(work: _Work, steps, start, voxels, stopped, given, started) -> Propagation:
+    from .review.shapes import Shape, measure_shape
+
+    volume, linker = work.volume, work.linker
+    weights = np.array([np.sqrt(s.mask.sum()) for s in steps.values()])
+    weights /= weights.sum()
+    probabilities = np.einsum("n,nk->k", weights, [s.probabilities for s in steps.values()])
+    entry = linker.knowledge_base.entries[int(np.argmax(probabilities))]
+    sides = np.array([np.exp(s.side - s.side.max()) for s in steps.values()])
+    sides = np.einsum("n,nk->k", weights, sides / sides.sum(axis=1, keepdims=True))
+    side = side_of(
+        entry.laterality,
+        np.log(np.maximum(sides, 1e-9)),
+        volume.has_position,
+        linker.runtime.calibration.side_margin,
+    )
+    filled = np.argwhere(voxels)
+    low, high = filled.min(axis=0), filled.max(axis=0) + 1
+    crop = voxels[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+    shape = Shape(crop, (int(low[0]), int(low[1]), int(low[2])), len(filled))
+    measure_shape(shape, volume)
+    return Propagation(
+        work.plane,
+        start,
+        dict(sorted(steps.items())),
+        voxels,
+        stopped,
+        entry.id,
+        side,
+        float(probabilities.max()),
+        len(filled) * abs(float(np.linalg.det(volume.ijk_to_ras[:3, :3]))) / 1000,
+        shape.longest_mm,
+        shape.perpendicular_mm,
+        time.perf_counter() - started,
+        dict(given),
+    )
+
+
+def _box_of(mask: np.ndarray) -> tuple[float, float, float, float]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return columns[0] - 0.5, rows[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5
+
+
+def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:
+    grown = sitk.BinaryDilate(sitk.GetImageFromArray(mask.astype(np.uint8)), [pixels, pixels])
+    return sitk.GetArrayFromImage(grown).astype(bool)
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * int(np.count_nonzero(a & b)) / max(1, int(a.sum()) + int(b.sum()))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

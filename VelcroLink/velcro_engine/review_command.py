@@ -1,0 +1,91 @@
+"""`velcrolink review`: a segmentation checked segment by segment -> review.csv, .json and .html."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from .knowledge_base import active_paths, load_knowledge_base
+from .linker import open_linker
+from .output_folder import output_folder
+from .reading import read_volume
+from .request import MODALITIES
+from .review import read_segmentation, review_segmentation
+from .review.page import review_page
+from .review.run import Review
+from .review.table import review_csv, review_document
+
+SHOWN = 12
+
+
+def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add the command `review`; `run` is set as the default to call."""
+    parser = subparsers.add_parser(
+        "review",
+        help="check a segmentation segment by segment",
+        description="Link every segment of a segmentation on slices of three directions, measure "
+        "it, and list what needs a look.",
+    )
+    parser.add_argument("volume", metavar="VOLUME", help="image file or folder of a DICOM series")
+    parser.add_argument(
+        "segmentation",
+        metavar="SEGMENTATION",
+        help=".seg.nrrd, label map (names from --labels or beside it) or DICOM SEG",
+    )
+    parser.add_argument("--labels", metavar="FILE", help="names of a label map: .ctbl or labels.json")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--frame", type=int, help="which image of a 4-D file, from 0")
+    parser.add_argument("--series", metavar="UID", help="which DICOM series of the folder")
+    parser.add_argument("--modality", choices=MODALITIES, help="else told from the file")
+    parser.add_argument("--model", metavar="DIR", help="model folder (else the bundled one)")
+    parser.add_argument("--kb", action="append", metavar="FILE", help="knowledge base")
+    parser.add_argument("--no-model", action="store_true", help="measure and compare only")
+    parser.set_defaults(run=run, quiet_libraries=True)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Review, write the three files, print what needs a look. Raises VelcroError."""
+    volume = read_volume(args.volume, args.frame, args.modality, args.series)
+    segmentation = read_segmentation(args.segmentation, volume, args.labels)
+    if args.no_model:
+        linker, base = None, load_knowledge_base(args.kb or active_paths())
+    else:
+        linker = open_linker(args.model, args.kb)
+        base = linker.knowledge_base
+    terminal = sys.stderr.isatty()
+
+    def progress(fraction: float, message: str) -> None:
+        if terminal:
+            print(f"\r\x1b[K{100 * fraction:.0f} % {message}", end="", file=sys.stderr, flush=True)
+
+    review = review_segmentation(volume, segmentation, base, linker, progress)
+    if terminal:
+        print("\r\x1b[K", end="", file=sys.stderr)
+    with output_folder(args.out) as folder:
+        write_review(folder, review)
+    _print(review, Path(args.out))
+    return 0
+
+
+def write_review(folder: Path, review: Review) -> None:
+    """review.csv, review.json and review.html into an existing folder."""
+    (folder / "review.csv").write_text(review_csv(review), encoding="utf-8-sig", newline="")
+    text = json.dumps(review_document(review), indent=1, ensure_ascii=False) + "\n"
+    (folder / "review.json").write_text(text, encoding="utf-8")
+    (folder / "review.html").write_text(review_page(review), encoding="utf-8")
+
+
+def _print(review: Review, out: Path) -> None:
+    for notice in review.notices:
+        print(f"note: {notice}")
+    flagged = [row for row in review.rows if row.flagged]
+    print(f"{len(flagged)} of {len(review.rows)} segments need a look.")
+    for row in flagged[:SHOWN]:
+        text = row.judgement.findings[0].text if row.judgement.findings else ""
+        print(f"  {row.segment.name:40.40} {text}")
+    if len(flagged) > SHOWN:
+        print(f"  and {len(flagged) - SHOWN} more")
+    print(f"Written: {out / 'review.html'}")
