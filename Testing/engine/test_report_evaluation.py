@@ -243,3 +243,10 @@ def test_targets_hold_on_the_dev_reports():
         assert ours[name] >= published[name] + 0.05
     retrieval = evaluate_report_retrieval(path)["groups"]["reports"]["text"]
     assert retrieval["precision_at_5_gain"] >= 0.15
+
+
+def test_british_and_american_spelling_are_one():
+    for word in ("hemothorax", "haemothorax"):
+        assert list(read_report(f"Left {word}.").summary) == ["haemothorax"]
+    for word in ("edema", "oedema"):
+        assert list(read_report(f"Pulmonary {word}.").summary) == ["pulmonary_edema"]

@@ -115,3 +115,13 @@ def test_command_leaves_no_folder_behind_when_the_table_cannot_be_used(tmp_path,
     code, out = run(tmp_path, "uid,name\n1,x\n")
     assert code == 2 and not out.exists()
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_names_of_the_knowledge_base_are_read_when_asked(tmp_path):
+    text = "uid,findings\n1,Large glioblastoma in the left frontal lobe. No haemorrhage.\n"
+    _, out = run(tmp_path, text)
+    assert rows_of(out) == []
+    _, out = run(tmp_path, text, "--entries")
+    (row,) = rows_of(out)
+    assert row["finding"] == row["entry"] == "glioblastoma"
+    assert row["sides"] == "left" and row["places"] == "frontal_lobe"

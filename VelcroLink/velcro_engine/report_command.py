@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from .draft_report import add_draft_arguments
+from .knowledge_base.store import load_knowledge_base
 from .meta_entities import ReportFindings, as_dict, entry_of, read_report
 from .output_folder import output_folder
 from .report_language.coder import coded_findings
+from .report_language.entry_terms import ontology_with_entries
+from .report_language.ontology import Ontology
 from .report_language.report_file import read_report_file
 
 COLUMNS = (
@@ -42,6 +45,14 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> None:
     )
     entities.add_argument("file", type=Path, metavar="FILE.csv")
     entities.add_argument("--out", type=Path, required=True, metavar="DIR")
+    entities.add_argument(
+        "--entries",
+        action="store_true",
+        help="look up all names of the knowledge base too, for reports of other regions",
+    )
+    entities.add_argument(
+        "--kb", type=Path, action="append", metavar="FILE", help="with --entries: instead of yours"
+    )
     entities.add_argument("--absent", action="store_true", help="also what the text denies")
     parser.set_defaults(run=run)
     add_draft_arguments(commands)
@@ -50,6 +61,9 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read the reports, write the tables, say how many findings there are."""
     rows = read_report_file(args.file)
+    ontology = None
+    if args.entries or args.kb:
+        ontology = ontology_with_entries(load_knowledge_base(args.kb).entries)
     start = time.perf_counter()
     mentions = 0
     with (
@@ -60,11 +74,11 @@ def run(args: argparse.Namespace) -> int:
         writer = csv.writer(table)
         writer.writerow(COLUMNS)
         for row in rows:
-            report = read_report(row["findings"], row["impression"])
-            line = report_line(row["uid"], report)
+            report = read_report(row["findings"], row["impression"], ontology)
+            line = report_line(row["uid"], report, ontology)
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
             coded = {item["finding"] for item in line["summary"]}
-            for cells in entity_rows(row["uid"], report, coded, args.absent):
+            for cells in entity_rows(row["uid"], report, coded, args.absent, ontology):
                 writer.writerow([_plain(cell) for cell in cells])
                 mentions += 1
     seconds = time.perf_counter() - start
@@ -73,12 +87,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def report_line(uid: str, report: ReportFindings) -> dict[str, Any]:
+def report_line(
+    uid: str, report: ReportFindings, ontology: Ontology | None = None
+) -> dict[str, Any]:
     """One report as JSON: what it says, what it denies, and a coder's summary of it."""
     summary = [
         {
             "finding": item.finding,
-            "entry": entry_of(item.finding),
+            "entry": entry_of(item.finding, ontology),
             "sides": sorted(item.sides),
             "places": sorted(item.places),
             "qualifiers": sorted(item.qualifiers),
@@ -90,14 +106,18 @@ def report_line(uid: str, report: ReportFindings) -> dict[str, Any]:
 
 
 def entity_rows(
-    uid: str, report: ReportFindings, coded: set[str], absent: bool = False
+    uid: str,
+    report: ReportFindings,
+    coded: set[str],
+    absent: bool = False,
+    ontology: Ontology | None = None,
 ) -> list[list[str]]:
     """Rows of `COLUMNS`, one a mention; `summary` is "yes" for the findings in `coded`."""
     return [
         [
             uid,
             mention.finding,
-            entry_of(mention.finding) or "",
+            entry_of(mention.finding, ontology) or "",
             mention.certainty,
             " ".join(sorted(mention.sides)),
             " ".join(sorted(mention.places)),

@@ -93,7 +93,12 @@ def fold_phrase(text: str, lemma: Lemmatizer) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4)
 def load_ontology(folder: Path = FOLDER) -> Ontology:
-    """Read the vocabulary; InputError names the file and what is wrong with it."""
+    """The vocabulary, read once; InputError names the file and what is wrong with it."""
+    return read_ontology(folder)
+
+
+def read_ontology(folder: Path = FOLDER) -> Ontology:
+    """The vocabulary, read anew: one that the caller may add to."""
     findings = _read(folder / "findings.json")
     attributes = _read(folder / "attributes.json")
     cues = _read(folder / "cues.json")

@@ -25,6 +25,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 _ABBREVIATION = frozenset(
     "dr mr mrs ms vs st approx eg ie fig no.s cf etc a.m p.m i.e e.g".replace(".", "").split()
 )
+_SPELLINGS = (("haem", "hem"), ("oedem", "edem"), ("oesoph", "esoph"), ("tumour", "tumor"))
 _KEEP_S = ("ss", "us", "is", "as", "os")
 
 
@@ -81,6 +82,9 @@ class Lemmatizer:
     def _fold(word: str) -> str:
         if word.endswith("'s"):
             word = word[:-2]
+        for british, american in _SPELLINGS:
+            if british in word:
+                word = word.replace(british, american)
         if len(word) < 4 or word.endswith(_KEEP_S):
             return word
         if word.endswith("ies") and len(word) > 4:

@@ -27,7 +27,7 @@ from ..report_language.published import read_report_published
 from ..report_language.report_file import read_report_file
 from .report_retrieval import evaluate_report_retrieval
 
-BASELINES = ("published",)
+BASELINES = ("published", "uncoded")
 BOOTSTRAP = 1000
 NONE = "none"
 KINDS = ("finding", "finding_side", "finding_qualifier")
@@ -117,21 +117,48 @@ def read_published(findings: str, impression: str) -> list[CodedFinding]:
     return read
 
 
+def read_uncoded(findings: str, impression: str) -> list[CodedFinding]:
+    """OBER without the coder's habits: every finding that the text does not deny."""
+    values = load_habits()["values"]
+    return [
+        CodedFinding(
+            finding,
+            frozenset(given["sides"]),
+            frozenset(given["places"]) & values - implied_values(finding),
+            frozenset(given["qualifiers"]) & values - implied_values(finding),
+            1.0,
+        )
+        for finding, given in read_report(findings, impression).summary.items()
+    ]
+
+
 def read_ours(findings: str, impression: str) -> list[CodedFinding]:
     """OBER and the coder's habits on a report."""
     return coded_findings(read_report(findings, impression))
 
 
+READERS: dict[str | None, Callable[[str, str], list[CodedFinding]]] = {
+    None: read_ours,
+    "published": read_published,
+    "uncoded": read_uncoded,
+}
+
+
 def evaluate_ober(
     path: Path | str, baseline: str | None = None, limit: int | None = None
 ) -> dict[str, Any]:
-    """Figures of OBER (or of `baseline` "published") on a CSV of reports with MeSH codes.
+    """Figures of OBER on a CSV of reports with MeSH codes.
+
+    `baseline`: "published", the published rules with our vocabulary; "uncoded", our rules without
+    the habits of coders, which shows what these add.
 
     Columns as in `reports_indiana`. Raises InputError for a file without reports that carry codes.
     """
     if baseline not in (None, *BASELINES):
-        raise InputError(f"There is no baseline '{baseline}' for ober; use {BASELINES[0]}.")
-    read: Callable[[str, str], list[CodedFinding]] = read_published if baseline else read_ours
+        raise InputError(
+            f"There is no baseline '{baseline}' for ober; use {' or '.join(BASELINES)}."
+        )
+    read = READERS[baseline]
     rows = read_report_file(path, ("MeSH",))[:limit]
     coded = [(row, codes) for row in rows if (codes := read_codes(row["MeSH"])) is not None]
     if not coded:
