@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..meta_entities import ReportFindings, read_report
-from ..report_language.coder import HABITS, SIDES, attribute_evidence, coded_findings, evidence
+from ..report_language.coder import HABITS, attribute_evidence, coded_findings, evidence
 from ..report_language.mesh_codes import Code, read_codes
 from ..report_language.report_file import read_report_file
 
@@ -90,7 +90,6 @@ def fit(rows: Sequence[tuple[set[str], bool]], strength: float) -> dict[str, Any
     """A scorecard {"bias", "threshold", "weights"}; needs scikit-learn."""
     import numpy as np
     from scipy.sparse import csr_matrix
-    from sklearn.svm import l1_min_c  # noqa: F401  (fails early where scikit-learn is missing)
 
     count: Counter[str] = Counter()
     for features, _ in rows:
@@ -174,4 +173,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 if __name__ == "__main__":
     main()
 
-__all__ = ["SIDES", "cross_validate", "fit", "learn", "read_coded", "usual_attributes"]
+__all__ = ["cross_validate", "fit", "learn", "read_coded", "usual_attributes"]
