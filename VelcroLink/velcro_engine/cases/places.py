@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
 from ..knowledge_base import KnowledgeBase
 from ..knowledge_base.entry import Entry
 from ..request import SliceRequest
@@ -37,22 +38,30 @@ def places_of_entry(entry: Entry, side: str | None, zone: str) -> tuple[Place, .
 
 
 def condition_of_link(
-    result: LinkResult, base: KnowledgeBase, zone: bool = True
+    result: LinkResult, base: KnowledgeBase, request: SliceRequest | None = None
 ) -> LocationCondition:
-    """ "Where this region lies" as a condition. zone: for findings, the zone must agree as well.
+    """Where a linked region lies, as a condition, from what the link says and measured.
 
-    Only the side and zone of the link are used. Anatomy is bound to its entry and side alone: the
-    part of it that a slice shows changes from slice to slice.
+    A finding is bound to its places, side and zone; anatomy to its entry and side alone, since the
+    part of it that is seen changes from slice to slice. On a picture the place in the picture
+    stands for the side. Raises InputError when the link has no entry.
     """
+    if not result.entries:
+        raise InputError("The region has no entry, hence no place; name one.")
     first = result.entries[0]
     entry = base.entry(first.id)
-    places = places_of(entry, first.side, result.attributes)
-    is_finding = entry.kind != "anatomy"
+    attributes = dict(result.attributes)
+    on_picture = picture_zone(result.mask, request) if request is not None else ""
+    if on_picture:
+        attributes["picture_zone"] = on_picture
+    places = places_of(entry, first.side, attributes)
+    sided = entry.laterality in ("paired", "any")
+    bound = entry.kind != "anatomy" or (bool(on_picture) and sided)
     return LocationCondition(
         tuple(dict.fromkeys(place.entry for place in places)),
         places[0].side,
-        places[0].zone if zone and is_finding else "",
-        unknown_side=not is_finding,
+        places[0].zone if bound else "",
+        unknown_side=entry.kind == "anatomy",
     )
 
 
