@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from .decisions import Decisions
 from .engine_setup import EngineSettings
+from .find_panel import FindPanel
 from .link_panel import LinkPanel, makeShortcuts
 from .link_session import LinkSession
 from .settings_section import SettingsSection
@@ -34,8 +35,11 @@ class VelcroLinkPanel:
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self._session = session
         self.link = LinkPanel(self.ui, session, decisions)
+        self.find = FindPanel(session)
+        self.ui.tabs.addTab(self.find.widget, _("Find"))
         self._parts = [
             self.link,
+            self.find,
             StateLine(self.ui, session),
             InstallBox(self.ui, session, resourcePath("requirements.txt")),
             SettingsSection(self.ui, session.client, self._onSettings),

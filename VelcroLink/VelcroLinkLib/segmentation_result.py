@@ -114,7 +114,7 @@ def showPreview(volumeNode: Any, placed: PlacedRequest, result: LinkResult) -> s
     with _oneChange(node):
         if segmentation.GetSegment(PREVIEW_SEGMENT_ID) is None:
             _addSegment(node, PREVIEW_SEGMENT_ID, "VelcroLink preview", PREVIEW_COLOUR)
-        _write(node, PREVIEW_SEGMENT_ID, voxels, volumeNode)
+        writeMask(node, PREVIEW_SEGMENT_ID, voxels, volumeNode)
     return PREVIEW_SEGMENT_ID
 
 
@@ -160,7 +160,7 @@ def acceptPreview(
         name = _uniqueName(segmentation, segmentName(entry, side))
         segmentId = segmentation.GenerateUniqueSegmentID(f"{entry['id']}_{side or 'x'}")
         _addSegment(node, segmentId, name, entryColour(entry, side, terminologiesLogic))
-        _write(node, segmentId, voxels, volumeNode)
+        writeMask(node, segmentId, voxels, volumeNode)
         segment = segmentation.GetSegment(segmentId)
         segment.SetTerminology(terminologyTag(entry, side, terminologiesLogic))
         logic = slicer.vtkSlicerSegmentationsModuleLogic
@@ -223,7 +223,10 @@ def _addSegment(node: Any, segmentId: str, name: str, colour: tuple[float, float
         display.SetSegmentVisibility2DOutline(segmentId, True)
 
 
-def _write(node: Any, segmentId: str, voxels: VoxelMask, volumeNode: Any) -> None:
+def writeMask(node: Any, segmentId: str, voxels: VoxelMask, volumeNode: Any) -> None:
+    """Put voxels of the volume into a segment in place of what it held; other segments keep theirs.
+
+    Raises InputError when Slicer refuses."""
     labelmap = _labelmap(voxels, volumeNode)
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     if not logic.SetBinaryLabelmapToSegment(labelmap, node, segmentId, logic.MODE_REPLACE):

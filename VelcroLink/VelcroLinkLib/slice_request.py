@@ -81,6 +81,14 @@ class SliceRequestBuilder:
         x, y = pointOnPlane(ras, placed.grid.pixelToRas)
         return _withPrompt(placed, points=((x, y, 1),))
 
+    def fromSlice(
+        self, sliceNode: Any, volumeNode: Any, modality: str | None = None
+    ) -> PlacedRequest:
+        """Request about the whole plane of the slice view (its prompt is a mere placeholder).
+
+        Raises GeometryError / InputError like `fromRoi`."""
+        return self._slice(sliceNode, volumeNode, modality, 10)
+
     def forget(self) -> None:
         """Drop the cache (scene closed)."""
         self._statistics.clear()
