@@ -103,14 +103,14 @@ def _case_rows(
     rng = np.random.default_rng(zlib.crc32(f"{key}|{SEED}".encode()))
     step = max(float(args.step_mm), STEP_MM)
     slices = [(cut, samples) for _, cut, samples in case_slices(Path(args.data), key, step)]
-    rng.shuffle(slices)  # type: ignore[arg-type]
+    rng.shuffle(slices)
     rows: list[Row] = []
     each = max(2, PHRASES_PER_CASE // max(1, len(slices)))
     for cut, samples in slices:
         if len(rows) >= PHRASES_PER_CASE:
             break
         asked = _present(samples, base, cut.has_position)
-        rng.shuffle(asked)  # type: ignore[arg-type]
+        rng.shuffle(asked)
         asked = asked[: max(1, each // 2)]
         entities = {str(s.label.entity) for s in samples}
         table = tables.get(key.split("/")[0], entities)

@@ -62,13 +62,25 @@ def query_keys(args: Any) -> list[str]:
     data = Path(args.data)
     keys = case_keys(data, Path(args.splits) if args.splits else None, args.split)
     if args.limit:
-        keys = keys[: args.limit]
+        keys = spread(keys, args.limit)
     if not keys:
         raise InputError(
             f"No labelled case was found in '{data}'; expected DATASET/labels.json and "
             "DATASET/CASE/image.* + labels.*."
         )
     return keys
+
+
+def spread(keys: list[str], count: int) -> list[str]:
+    """The first `count` keys when taken in turn from each data set, in their old order."""
+    seen: dict[str, int] = {}
+    turn = {}
+    for number, key in enumerate(keys):
+        folder = key.split("/")[0]
+        turn[key] = (seen.get(folder, 0), number)
+        seen[folder] = turn[key][0] + 1
+    chosen = set(sorted(keys, key=lambda key: turn[key])[:count])
+    return [key for key in keys if key in chosen]
 
 
 def interval(values: np.ndarray, cases: list[str]) -> list[float]:
@@ -84,7 +96,7 @@ def interval(values: np.ndarray, cases: list[str]) -> list[float]:
 def groups_of(bench: Benchmark, base: KnowledgeBase, entity: str, is_picture: bool) -> list[str]:
     """ "all", "anatomy" or "finding", and the groups of the linking benchmark."""
     kind = "anatomy" if base.by_id[entity].kind == "anatomy" else "finding"
-    found = bench.groups(Keyed(entity, is_picture))  # type: ignore[arg-type]
+    found = bench.groups(Keyed(entity, is_picture))
     return ["all", kind, *found]
 
 

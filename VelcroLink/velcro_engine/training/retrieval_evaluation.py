@@ -35,11 +35,12 @@ from .region_samples import (
     groups_of,
     interval,
     query_keys,
+    spread,
 )
 
 STEP_MM = 12.0  # at least, between slices
-QUERIES_PER_CASE = 60
-LIBRARY_PER_CASE = 90
+QUERIES_PER_CASE = 40
+LIBRARY_PER_CASE = 60
 FIRST = 5
 Truth = tuple[str, str | None, str]
 
@@ -125,7 +126,7 @@ def library_keys(args: argparse.Namespace, keys: list[str]) -> list[str]:
         ]
         there = [k for k in dict.fromkeys(found) if (Path(args.data) / k).is_dir()]
         if there:
-            return there[: args.limit * 4] if args.limit else there
+            return spread(there, 4 * args.limit) if args.limit else there
     return keys
 
 
