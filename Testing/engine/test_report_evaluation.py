@@ -225,6 +225,18 @@ def test_retrieval_takes_another_embedding(reports):
     assert metrics["model"] == "text tower" and seen
 
 
+def test_retrieval_command_takes_the_text_tower_of_a_model(reports, tmp_path, monkeypatch):
+    class Runtime:
+        def embed_text(self, texts):
+            return embed_text(texts)[:, :64]
+
+    monkeypatch.setattr("velcro_engine.runtime.open_runtime", lambda model: Runtime())
+    out = tmp_path / "out"
+    options = ["--task", "report-retrieval", "--model", "bundled"]
+    assert main(["evaluate", *options, "--data", str(reports), "--out", str(out)]) == 0
+    assert json.loads((out / "metrics.json").read_text("utf-8"))["model"] == "text tower"
+
+
 def test_retrieval_without_a_shared_place_is_refused(tmp_path):
     path = tmp_path / "reports.csv"
     path.write_text("uid,MeSH,findings\n1,normal,Clear.\n2,Cardiomegaly,Cardiomegaly.\n")

@@ -18,7 +18,8 @@ class Mention:
     """A finding named in a sentence. `tokens` are its word positions, `clause` its clause.
 
     `certainty`: "asserted"; "likely", "suggested" or "possible" after a word of doubt (`cue`); "removed" after a removed
-    word, which often was one; "absent" where the text denies it.
+    word, which often was one; "absent" where the text denies it. Sentences that repeat share their
+    mentions: read them, do not change them.
     """
 
     finding: str

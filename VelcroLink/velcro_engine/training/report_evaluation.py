@@ -246,7 +246,12 @@ def evaluate_retrieval_command(args: Any, folder: Path, progress: Any) -> dict[s
     """For `velcrolink evaluate --task report-retrieval`."""
     if args.baseline:
         raise InputError("report-retrieval has no baselines: it reports both rankings itself.")
-    return evaluate_report_retrieval(args.data, limit=args.limit)
+    embed = None
+    if args.model:  # the model's text tower in place of the hashed embedding
+        from ..runtime import open_runtime
+
+        embed = open_runtime(args.model).embed_text
+    return evaluate_report_retrieval(args.data, embed, args.limit)
 
 
 __all__: Sequence[str] = [
