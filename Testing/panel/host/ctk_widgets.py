@@ -8,7 +8,7 @@ from typing import Any
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from .pythonqt import QUiLoader, qt, wrap
+from .pythonqt import QUiLoader, emit, qt, wrap
 
 
 class ctkCollapsibleButton(wrap(QtWidgets.QAbstractButton)):  # noqa: N801
@@ -54,7 +54,7 @@ class ctkCollapsibleButton(wrap(QtWidgets.QAbstractButton)):  # noqa: N801
         self.setChecked(not collapse)
         self.updateGeometry()
         self.update()
-        self.contentsCollapsed.emit(collapse)
+        emit(self.contentsCollapsed, collapse)
 
     def showEvent(self, _event: Any) -> None:  # noqa: N802
         if self._collapsed:  # a .ui file sets the property before it adds the children
@@ -142,7 +142,7 @@ class ctkPathLineEdit(wrap(QtWidgets.QWidget)):  # noqa: N801
         row.addWidget(self._line, 1)
         row.addWidget(self._browse)
         self.setFocusProxy(self._line)
-        self._line.textChanged.connect(self.currentPathChanged)
+        self._line.textChanged.connect(lambda path: emit(self.currentPathChanged, path))
 
     def _set_filters(self, value: Any) -> None:
         self._filters = value
@@ -183,7 +183,7 @@ class ctkSliderWidget(wrap(QtWidgets.QWidget)):  # noqa: N801
         blocked = self._slider.blockSignals(True)
         self._slider.setValue(round((value - self._spin.minimum()) / (span or 1) * self._STEPS))
         self._slider.blockSignals(blocked)
-        self.valueChanged.emit(value)
+        emit(self.valueChanged, value)
 
     def _slider_moved(self, position: int) -> None:
         span = self._spin.maximum() - self._spin.minimum()

@@ -6,7 +6,7 @@ from typing import Any
 
 from PySide6 import QtCore, QtWidgets
 
-from .pythonqt import QUiLoader, wrap
+from .pythonqt import QUiLoader, emit, wrap
 
 
 class qMRMLWidget(wrap(QtWidgets.QWidget)):  # noqa: N801
@@ -76,7 +76,7 @@ class qMRMLNodeComboBox(wrap(QtWidgets.QWidget)):  # noqa: N801
         row.addWidget(self._box)
         self.setFocusProxy(self._box)
         self._box.currentIndexChanged.connect(self._box_changed)
-        self._box.activated.connect(lambda _index: self.nodeActivated.emit(self.currentNode()))
+        self._box.activated.connect(lambda _index: emit(self.nodeActivated, self.currentNode()))
         self._updating = False
         # C++ observers go with the widget; Python ones would call into a deleted one.
         members = self.__dict__
@@ -152,7 +152,7 @@ class qMRMLNodeComboBox(wrap(QtWidgets.QWidget)):  # noqa: N801
         chosen = self._box.currentData() or ""
         if chosen != self._id:
             self._id = chosen
-            self.currentNodeChanged.emit(self.currentNode())
+            emit(self.currentNodeChanged, self.currentNode())
 
     def currentNode(self) -> Any:  # noqa: N802
         return self._scene.GetNodeByID(self._id) if self._scene and self._id else None

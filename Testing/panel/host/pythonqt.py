@@ -13,6 +13,7 @@ PythonQt differs from PySide6 in ways that hide mistakes in a naive test:
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import types
 from typing import Any
@@ -165,6 +166,16 @@ def wrap(real: type) -> type:
     )
     _wrapped[real] = PythonQtMeta(real.__name__, (real,), members)
     return _wrapped[real]
+
+
+def emit(signal: Any, *arguments: Any) -> None:
+    """Emit a signal that was declared in Python.
+
+    PySide6 6.12 takes a reference from True with each such emit. Before Python 3.12 True can run out
+    of references, which ends the process with "deallocating True or False" at its exit.
+    """
+    signal.emit(*arguments)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(True))
 
 
 class QUiLoader(QtUiTools.QUiLoader):
