@@ -152,4 +152,6 @@ def search(header, payload, context):
 if __name__ == "__main__":
     sys.modules["scripted_worker"] = sys.modules["__main__"]
     names = ("load", "link", "entry", "search")
-    sys.exit(worker.main({name: f"scripted_worker:{name}" for name in names}))
+    handlers = {name: f"scripted_worker:{name}" for name in names}
+    handlers |= {name: f"scripted_review:{name}" for name in ("review", "propagate")}
+    sys.exit(worker.main(handlers))

@@ -14,6 +14,8 @@ from .engine_setup import EngineSettings
 from .find_panel import FindPanel
 from .link_panel import LinkPanel, makeShortcuts
 from .link_session import LinkSession
+from .review_panel import ReviewPanel
+from .review_session import ReviewSession
 from .settings_section import SettingsSection
 from .state_line import InstallBox, StateLine
 
@@ -35,10 +37,13 @@ class VelcroLinkPanel:
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self._session = session
         self.link = LinkPanel(self.ui, session, decisions)
+        self.review = ReviewPanel(resourcePath, ReviewSession(session))
+        self.ui.tabs.addTab(self.review.widget, _("Review"))
         self.find = FindPanel(session)
         self.ui.tabs.addTab(self.find.widget, _("Find"))
         self._parts = [
             self.link,
+            self.review,
             self.find,
             StateLine(self.ui, session),
             InstallBox(self.ui, session, resourcePath("requirements.txt")),

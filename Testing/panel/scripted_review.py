@@ -1,0 +1,86 @@
+"""What the scripted worker does for `review` and `propagate`: real messages, no model.
+
+How it behaves is read anew for every message from the script of `scripted_worker`:
+  review_seconds       how long the model's part takes, with progress; it can be cancelled
+  review_links         {segment name: [linked name, side, Dice]}: what the model says
+  review_plain         true: rows with names and volumes only, without the engine's checks
+  review_exit          true: the process ends in the middle of a review
+  propagate_seconds    the same for propagating
+  propagate_layers     how many slices the ball of a propagation has on each side
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+from scripted_worker import script
+
+from velcro_engine.review import review_segmentation
+from velcro_engine.review.table import review_document
+from velcro_engine.review_handlers import _segmentation
+from velcro_engine.volume_message import volume_of
+
+
+def work(seconds, context, message):
+    started = time.monotonic()
+    while (passed := time.monotonic() - started) < seconds:
+        context.progress(min(passed / seconds, 1.0), message)
+        time.sleep(0.005)
+
+
+def review(header, payload, context):
+    said = script()
+    volume, rest = volume_of(header, payload, context.session)
+    segmentation = _segmentation(header["segmentation"], rest, volume)
+    if said.get("review_exit"):
+        os._exit(9)
+    work(said.get("review_seconds", 0.0), context, "linking segment 3 of 7")
+    if said.get("review_plain"):
+        rows = [
+            {"id": s.identifier, "name": s.name, "volume_ml": s.volume_ml, "centre": [0, 0, 0]}
+            for s in segmentation.segments
+        ]
+        return {"type": "review", "result": {"rows": rows}}, b""
+    found = review_segmentation(volume, segmentation, context.session["base"], None)
+    document = review_document(found)
+    for row in document["rows"]:
+        link = said.get("review_links", {}).get(row["name"])
+        if link is not None:
+            name, side, dice = link
+            row.update(
+                linked=[{"id": "x", "name": name, "confidence": 0.81}],
+                linked_side=side,
+                dice=dice,
+                agreement="same" if name.lower() in row["name"].lower() else "different",
+            )
+    document["model"] = "scripted model"
+    return {"type": "review", "result": document}, b""
+
+
+def propagate(header, payload, context):
+    said = script()
+    volume, _rest = volume_of(header, payload, context.session)
+    work(said.get("propagate_seconds", 0.0), context, "axial slice 30 of 60")
+    corners = np.asarray(header["corners_ras"], dtype=float)
+    centre = np.append(corners.mean(axis=0), 1.0)
+    ijk = np.rint((np.linalg.inv(volume.ijk_to_ras) @ centre)[:3]).astype(int)
+    reach = int(said.get("propagate_layers", 4))
+    k, j, i = np.indices(volume.array.shape)
+    distance = (k - ijk[2]) ** 2 + (j - ijk[1]) ** 2 + (i - ijk[0]) ** 2
+    voxels = distance <= reach**2
+    mm3 = abs(np.linalg.det(volume.ijk_to_ras[:3, :3]))
+    result = {
+        "entry_id": "thalamus",
+        "name": "Thalamus",
+        "side": "right",
+        "confidence": 0.8,
+        "volume_ml": float(voxels.sum() * mm3 / 1000),
+        "longest_diameter_mm": 4.0 * reach,
+        "perpendicular_mm": 4.0 * reach,
+        "stopped": {"-": "the region ends", "+": "the region ends"},
+        "slices": [],
+        "shape": list(voxels.shape),
+    }
+    return {"type": "propagate", "result": result}, np.packbits(voxels).tobytes()
