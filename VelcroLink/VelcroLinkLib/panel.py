@@ -9,6 +9,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from .cases_panel import CasesPanel
 from .decisions import Decisions
 from .engine_setup import EngineSettings
 from .find_panel import FindPanel
@@ -41,10 +42,15 @@ class VelcroLinkPanel:
         self.ui.tabs.addTab(self.review.widget, _("Review"))
         self.find = FindPanel(session)
         self.ui.tabs.addTab(self.find.widget, _("Find"))
+        self.cases = CasesPanel(session)
+        self.ui.tabs.addTab(self.cases.widget, _("Cases"))
+        # What belongs to a link is looked up when its tab is looked at.
+        self.ui.tabs.connect("currentChanged(int)", lambda _index: self.render())
         self._parts = [
             self.link,
             self.review,
             self.find,
+            self.cases,
             StateLine(self.ui, session),
             InstallBox(self.ui, session, resourcePath("requirements.txt")),
             SettingsSection(self.ui, session.client, self._onSettings),
