@@ -45,7 +45,9 @@ class Rules:
     mask. least_share, burst: area over the largest area so far, and over the neighbour's. likeness:
     least cosine of the region's embedding with the start's. smoothing: weight of the neighbour's
     logits at 1 mm distance. reach_mm: how far a mask may reach beyond its neighbour, per mm of
-    slice distance, plus one pixel. limit: most slices in each direction, None for no limit.
+    slice distance, plus one pixel. grey, identity: weight of the grey levels' evidence and of the
+    image tokens' (how much more a place resembles the start's entry than any other, in units of the
+    calibration's temperature), 0 for none. least_identity: least mean of the latter over the mask. limit: most slices in each direction, None for no limit.
     """
 
     confidence: float = 0.25
@@ -56,6 +58,9 @@ class Rules:
     likeness: float = 0.3
     smoothing: float = 0.3
     reach_mm: float = 2.5
+    grey: float = 0.6
+    identity: float = 1.0
+    least_identity: float = -1.0
     limit: int | None = None
 
 
@@ -72,6 +77,7 @@ class Step:
     probabilities: np.ndarray
     side: np.ndarray
     embedding: np.ndarray
+    identity: float | None = None
     corrected: bool = False
 
 
@@ -199,6 +205,7 @@ class _Work:
         self.count = int(volume.shape_ijk[self.axis])
         self.done = 0
         self._cuts: dict[tuple[str, int], Slice] = {}
+        self.entry: int | None = None  # number of the entry that the start was linked to
 
     def cut(self, plane: str, index: int) -> Slice:
         key = (plane, index)
@@ -208,8 +215,8 @@ class _Work:
             self._cuts[key] = cut_plane(self.volume, plane, index=index)
         return self._cuts[key]
 
-    def decode(self, request: SliceRequest) -> tuple[np.ndarray, Any]:
-        """(logits on the slice's pixels, everything the decoder said)."""
+    def decode(self, request: SliceRequest) -> tuple[np.ndarray, Any, np.ndarray | None]:
+        """(logits on the slice's pixels, everything the decoder said, `_identity`)."""
         runtime = self.linker.runtime
         window = letterbox_of(request, runtime.size)
         slices = self.linker._slices  # the linker's own cache: what was linked is not encoded again
@@ -218,9 +225,26 @@ class _Work:
         if encoded is None:
             encoded = runtime.encode(model_input(request, runtime.size, window))
         decoded = runtime.decode(encoded, *prompt_arrays(request, window))
-        return mask_to_slice(decoded.mask, window, request.pixels.shape), decoded
+        shape = request.pixels.shape
+        if self.entry is None:
+            self.entry = int(np.argmax(self.linker.embeddings @ decoded.embedding))
+        identity = self._identity(getattr(encoded, "dense", None), window, shape)
+        return mask_to_slice(decoded.mask, window, shape), decoded, identity
 
-    def step(self, index: int, request: SliceRequest, mask, logits, decoded, agreement, corrected):
+    def _identity(self, dense: np.ndarray | None, window, shape) -> np.ndarray | None:
+        """By how much every pixel's token is closer to the start's entry than to any other entry of
+        the knowledge base, over the temperature, within +-4; None for a runtime without tokens."""
+        if dense is None or self.entry is None or self.rules.identity <= 0:
+            return None
+        _, depth, height, width = dense.shape
+        cosine = self.linker.embeddings @ dense.reshape(depth, -1)
+        own = cosine[self.entry].copy()
+        cosine[self.entry] = -1.0
+        margin = (own - cosine.max(axis=0)) / self.linker.runtime.calibration.temperature
+        margin = np.clip(margin, -4, 4).reshape(height, width)
+        return mask_to_slice(margin, window, shape)
+
+    def step(self, index: int, mask, logits, decoded, identity, agreement, corrected) -> Step:
         probabilities, _ = entry_probabilities(
             decoded.embedding[None],
             self.linker.embeddings,
@@ -236,6 +260,7 @@ class _Work:
             probabilities[0].astype(np.float32),
             np.asarray(decoded.side, dtype=np.float32),
             np.asarray(decoded.embedding, dtype=np.float32),
+            None if identity is None else float(identity[mask].mean()),
             corrected,
         )
 
@@ -250,14 +275,17 @@ class _Work:
                 raise InputError("The mask is empty; draw the region first.")
             box = _box_of(mask)
         request = cut.request(box=box, points=prompts)
-        logits, decoded = self.decode(request)
+        logits, decoded, identity = self.decode(request)
         if mask is None or corrections:
+            if identity is not None:
+                logits = logits + self.rules.identity * np.maximum(identity, -4)
+            logits = sharpened(logits, cut.pixels, request, self.rules.grey)
             mask = clean_mask(logits > 0, request)
         else:
             logits = np.where(mask, np.maximum(logits, 2.0), np.minimum(logits, -2.0))
         if not mask.any():
             raise GeometryError("Nothing was found in the region; mark the structure more closely.")
-        return self.step(index, request, mask, logits, decoded, 1.0, bool(corrections))
+        return self.step(index, mask, logits, decoded, identity, 1.0, bool(corrections))
 
     def walk(
         self, steps: dict[int, Step], start: int, sign: int, given: dict[int, tuple[Point, ...]]
@@ -304,7 +332,11 @@ class _Work:
         grow = 0.5 * self.rules.reach_mm * cut.thickness / cut.spacing
         box = (box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow)
         request = cut.request(box=box, points=points)
-        logits, decoded = self.decode(request)
+        logits, decoded, identity = self.decode(request)
+        if identity is not None and not points:
+            logits = logits + self.rules.identity * np.maximum(identity, -4)
+        usual = grey_shares(self.cut(self.plane, near.index).pixels, near.mask)
+        logits = sharpened(logits, cut.pixels, request, self.rules.grey, usual)
         weight = self.rules.smoothing ** max(1.0, cut.thickness) if not points else 0.0
         logits = (1 - weight) * logits + weight * near.logits
         mask = logits > 0
@@ -313,7 +345,8 @@ class _Work:
         mask = clean_mask(mask, request)
         if not mask.any():
             return None
-        return self.step(index, request, mask, logits, decoded, _dice(mask, near.mask), bool(points))
+        agreement = _dice(mask, near.mask)
+        return self.step(index, mask, logits, decoded, identity, agreement, bool(points))
 
     def _stop(self, found: Step, near: Step, start: Step, largest: int) -> str:
         area, rules = int(found.mask.sum()), self.rules
@@ -325,6 +358,10 @@ class _Work:
             return "the region bursts"
         if found.agreement < rules.agreement:
             return "the mask no longer agrees with its neighbour"
+        if found.identity is not None and found.identity < min(
+            rules.least_identity, (start.identity or 0.0) - 2.5
+        ):
+            return "another structure begins"
         if float(found.embedding @ start.embedding) < rules.likeness:
             return "another structure begins"
         return ""
@@ -356,7 +393,7 @@ class _Work:
                 if not own.any():
                     continue
                 request = cut.request(box=_box_of(own))
-                logits, _ = self.decode(request)
+                logits, _, _ = self.decode(request)
                 found = clean_mask((logits > 0) & _grown(own, 2), request)
                 layer = [slice(None)] * 3
                 layer[2 - axis] = slice(index, index + 1)
@@ -401,6 +438,66 @@ def _finished(work: _Work, steps, start, voxels, stopped, given, started) -> Pro
         time.perf_counter() - started,
         dict(given),
     )
+
+
+def grey_shares(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Share of each of 64 grey levels among the weighted pixels, smoothed, none of them zero."""
+    counts = np.bincount((pixels >> 2).ravel(), weights=weights.ravel(), minlength=64)
+    kernel = np.exp(-0.5 * (np.arange(-8, 9) / 2.5) ** 2)
+    counts = np.convolve(counts, kernel / kernel.sum(), mode="same")
+    return (counts + 0.002 * max(counts.sum(), 1.0)) / (1.128 * max(counts.sum(), 1.0))
+
+
+def sharpened(
+    logits: np.ndarray,
+    pixels: np.ndarray,
+    request: SliceRequest,
+    weight: float,
+    usual: np.ndarray | None = None,
+) -> np.ndarray:
+    """Mask logits brought to the image's own edges: the decoder's grid is coarser than the slice.
+
+    Expectation maximisation of two grey-level distributions, inside and around the mask, started at
+    the decoder's probabilities, which stay the prior. usual: grey shares of the neighbour's mask.
+    """
+    if weight <= 0:
+        return logits
+    x0, y0, x1, y1 = _window_of(request, logits)
+    part, prior = pixels[y0:y1, x0:x1], logits[y0:y1, x0:x1].astype(np.float64)
+    now = prior
+    for _ in range(3):
+        inside = 1 / (1 + np.exp(-np.clip(now, -20, 20)))
+        if inside.sum() < 4:
+            return logits
+        own = grey_shares(part, inside)
+        if usual is not None:
+            own = 0.5 * (own + usual)
+        around = grey_shares(part, 1 - inside)
+        evidence = np.clip(np.log(own / around), -3, 3)[part >> 2]
+        now = prior + weight * _smoothed(evidence)
+    out = logits.copy()
+    out[y0:y1, x0:x1] = now
+    return out
+
+
+def _window_of(request: SliceRequest, logits: np.ndarray) -> tuple[int, int, int, int]:
+    """Pixels around the prompt that the region is compared with."""
+    if request.box is not None:
+        box = request.box
+    else:
+        box = _box_of(logits > 0) if (logits > 0).any() else (0.0, 0.0, 1.0, 1.0)
+    margin = 4 + 0.25 * max(box[2] - box[0], box[3] - box[1])
+    height, width = logits.shape
+    return (
+        int(max(0, box[0] - margin)),
+        int(max(0, box[1] - margin)),
+        int(min(width, box[2] + margin + 1)),
+        int(min(height, box[3] + margin + 1)),
+    )
+
+
+def _smoothed(image: np.ndarray) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.DiscreteGaussian(sitk.GetImageFromArray(image), 0.5))
 
 
 def _box_of(mask: np.ndarray) -> tuple[float, float, float, float]:

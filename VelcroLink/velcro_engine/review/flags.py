@@ -48,7 +48,7 @@ class Judgement:
 
     @property
     def flagged(self) -> bool:
-        return self.score >= 1.0
+        return bool(self.score >= 1.0)
 
 
 @dataclass
