@@ -146,7 +146,7 @@ class _Card:
         self.details.connect("linkActivated(QString)", linkOpened)
         self.details.connect("linkHovered(QString)", self._onHovered)
         column.addWidget(self.details)
-        self._shownText = ""
+        self._shownText = ("", "")
         self.fill(None)
 
     def fill(self, candidate: Candidate | None) -> None:
@@ -170,15 +170,18 @@ class _Card:
 
     def fold(self) -> None:
         self.details.setVisible(False)
-        self._shownText = ""
+        self._shownText = ("", "")
 
     def unfold(self, entryId: str, card: EntryCard) -> None:
         """Show the text, if the card is still about this entry and still the chosen one."""
         if self.candidate is None or self.candidate.entryId != entryId or not self.radio.checked:
             return
         text = bodyOfCard(card.html)
-        if text != self._shownText:
-            self._shownText = text
+        # Rich text takes the colour of its links from the palette at the moment it is set.
+        shown = (text, self.details.palette.color(qt.QPalette.Link).name())
+        if shown != self._shownText:
+            self._shownText = shown
+            self.details.clear()
             self.details.text = text
         self.details.setVisible(bool(text))
 
@@ -204,8 +207,8 @@ def measuredLine(attributes: dict[str, Any]) -> str:
     """The measured attributes of the region in one line: zone, diameters in mm, area in mm²."""
     parts = []
     for key, text in (
-        ("zone", "{}"),
-        ("region", "{}"),
+        ("zone", _("zone {}")),
+        ("region", _("region {}")),
         ("longest_diameter_mm", _("longest diameter {} mm")),
         ("perpendicular_mm", _("perpendicular {} mm")),
         ("area_mm2", _("area {} mm²")),

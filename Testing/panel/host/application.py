@@ -31,6 +31,49 @@ MODULE_LOGICS = {
     "Markups": "vtkSlicerMarkupsLogic",
     "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
 }
+# Colours of Slicer's themes by role; the second one is for disabled widgets.
+THEMES = {
+    "light": {
+        "Window": "#ffffff",
+        "WindowText": "#000000 #bebebe",
+        "Base": "#ffffff #ffffff",
+        "AlternateBase": "#e4e4fe",
+        "ToolTipBase": "#ffffdc",
+        "ToolTipText": "#000000",
+        "Text": "#000000 #bebebe",
+        "PlaceholderText": "#808080",
+        "Button": "#fcfcfc",
+        "ButtonText": "#000000 #bebebe",
+        "Light": "#c8c8c8",
+        "Midlight": "#e6e6e6",
+        "Dark": "#aaaaaa",
+        "Mid": "#c8c8c8",
+        "Shadow": "#5a5a5a",
+        "Highlight": "#308cc6 #919191",
+        "HighlightedText": "#ffffff",
+        "Link": "#0000ff",
+    },
+    "dark": {
+        "Window": "#323232",
+        "WindowText": "#ffffff #6d6d6d",
+        "Base": "#1e1e1e #1e1e1e",
+        "AlternateBase": "#323232",
+        "ToolTipBase": "#ffffff",
+        "ToolTipText": "#323232",
+        "Text": "#ffffff #6d6d6d",
+        "PlaceholderText": "#c0c0c0",
+        "Button": "#323232",
+        "ButtonText": "#ffffff #b4b4b4",
+        "Light": "#828284",
+        "Midlight": "#5a5a5b",
+        "Dark": "#232323",
+        "Mid": "#2b2b2b",
+        "Shadow": "#141414",
+        "Highlight": "#3ca4ff #505050",
+        "HighlightedText": "#ffffff #6d6d6d",
+        "Link": "#3ca4ff",
+    },
+}
 SLICER_PYTHON = os.environ.get("VELCROLINK_SLICER_PYTHON")
 
 
@@ -295,38 +338,15 @@ class Application:
         self.process_events()
 
     def set_theme(self, theme: str) -> None:
-        """ "light" or "dark": the Fusion style with the palettes of Slicer's two themes."""
+        """ "light" or "dark": the Fusion style with the colours of Slicer's two themes."""
         self.qapp.setStyle("Fusion")
-        role = QtGui.QPalette.ColorRole
-        dark = theme == "dark"
-        colours = {
-            role.Window: "#353535" if dark else "#efefef",
-            role.WindowText: "#ffffff" if dark else "#000000",
-            role.Base: "#2a2a2a" if dark else "#ffffff",
-            role.AlternateBase: "#424242" if dark else "#f7f7f7",
-            role.ToolTipBase: "#353535" if dark else "#ffffdc",
-            role.ToolTipText: "#ffffff" if dark else "#000000",
-            role.Text: "#ffffff" if dark else "#000000",
-            role.PlaceholderText: "#a0a0a0" if dark else "#6e6e6e",
-            role.Button: "#404040" if dark else "#efefef",
-            role.ButtonText: "#ffffff" if dark else "#000000",
-            role.BrightText: "#ff0000",
-            role.Link: "#6cb4ff" if dark else "#0057ae",
-            role.Highlight: "#2a82da" if dark else "#308cc6",
-            role.HighlightedText: "#ffffff",
-            role.Mid: "#5a5a5a" if dark else "#b8b8b8",
-            role.Light: "#5c5c5c" if dark else "#ffffff",
-            role.Dark: "#232323" if dark else "#9f9f9f",
-        }
         palette = QtGui.QPalette()
-        for colour_role, colour in colours.items():
-            palette.setColor(colour_role, QtGui.QColor(colour))
-        for colour_role in (role.WindowText, role.Text, role.ButtonText):
-            palette.setColor(
-                QtGui.QPalette.ColorGroup.Disabled,
-                colour_role,
-                QtGui.QColor("#8a8a8a" if dark else "#7d7d7d"),
-            )
+        for name, colours in THEMES[theme].items():
+            role = getattr(QtGui.QPalette.ColorRole, name)
+            normal, *disabled = colours.split()
+            palette.setColor(role, QtGui.QColor(normal))
+            for colour in disabled:
+                palette.setColor(QtGui.QPalette.ColorGroup.Disabled, role, QtGui.QColor(colour))
         self.qapp.setPalette(palette)
 
     # --- modules ----------------------------------------------------------------------------
