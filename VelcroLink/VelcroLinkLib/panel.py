@@ -15,6 +15,7 @@ from .engine_setup import EngineSettings
 from .find_panel import FindPanel
 from .link_panel import LinkPanel, makeShortcuts
 from .link_session import LinkSession
+from .propagate_action import PropagateAction
 from .review_panel import ReviewPanel
 from .review_session import ReviewSession
 from .settings_section import SettingsSection
@@ -38,6 +39,7 @@ class VelcroLinkPanel:
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self._session = session
         self.link = LinkPanel(self.ui, session, decisions)
+        self.propagate = PropagateAction(self.ui.linkTab, self.ui.linkTab.layout(), session)
         self.review = ReviewPanel(resourcePath, ReviewSession(session))
         self.ui.tabs.addTab(self.review.widget, _("Review"))
         self.find = FindPanel(session)
@@ -48,6 +50,7 @@ class VelcroLinkPanel:
         self.ui.tabs.connect("currentChanged(int)", lambda _index: self.render())
         self._parts = [
             self.link,
+            self.propagate,
             self.review,
             self.find,
             self.cases,

@@ -172,6 +172,35 @@ def acceptPreview(
     return segmentId
 
 
+def addEntrySegment(
+    volumeNode: Any,
+    entry: Mapping[str, Any],
+    side: str | None,
+    voxels: VoxelMask,
+    terminologiesLogic: Any | None = None,
+) -> str:
+    """A new segment of these voxels, named and coloured after a knowledge-base entry, as one undo
+    step. Returns its id; its status is InProgress. Raises GeometryError for an empty mask."""
+    if voxels.isEmpty:
+        raise GeometryError("The mask covers no voxel of the volume; enlarge the region.")
+    node = segmentationForVolume(volumeNode)
+    segmentation = node.GetSegmentation()
+    terminologiesLogic = terminologiesLogic or _slicersTerminologies()
+    registerOwnType(entry, terminologiesLogic)
+    _saveForUndo(volumeNode.GetScene(), node)
+    with _oneChange(node):
+        name = _uniqueName(segmentation, segmentName(entry, side))
+        segmentId = segmentation.GenerateUniqueSegmentID(f"{entry['id']}_{side or 'x'}")
+        _addSegment(node, segmentId, name, entryColour(entry, side, terminologiesLogic))
+        writeMask(node, segmentId, voxels, volumeNode)
+        segment = segmentation.GetSegment(segmentId)
+        segment.SetTerminology(terminologyTag(entry, side, terminologiesLogic))
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        logic.SetSegmentStatus(segment, logic.InProgress)
+        segment.SetTag("VelcroLink.entry", str(entry["id"]))
+    return segmentId
+
+
 def _slicersTerminologies() -> Any | None:
     """The logic that holds Slicer's loaded terminology lists; None outside the application."""
     module = getattr(getattr(slicer, "modules", None), "terminologies", None)
