@@ -16,6 +16,7 @@ from .find_panel import FindPanel
 from .link_panel import LinkPanel, makeShortcuts
 from .link_session import LinkSession
 from .propagate_action import PropagateAction
+from .report_panel import ReportPanel
 from .review_panel import ReviewPanel
 from .review_session import ReviewSession
 from .settings_section import SettingsSection
@@ -48,12 +49,15 @@ class VelcroLinkPanel:
         self.ui.tabs.addTab(self.cases.widget, _("Cases"))
         # What belongs to a link is looked up when its tab is looked at.
         self.ui.tabs.connect("currentChanged(int)", lambda _index: self.render())
+        self.report = ReportPanel(session)
+        self.ui.tabs.addTab(self.report.widget, _("Report"))
         self._parts = [
             self.link,
             self.propagate,
             self.review,
             self.find,
             self.cases,
+            self.report,
             StateLine(self.ui, session),
             InstallBox(self.ui, session, resourcePath("requirements.txt")),
             SettingsSection(self.ui, session.client, self._onSettings),
