@@ -26,8 +26,11 @@ class GroundingRuntime(StandInRuntime):
         grey = super().encode(model_input)
         tokens = grey.reshape(28, STRIDE, 28, STRIDE).mean((1, 3))
         vectors = np.stack([self._vector(g) for g in tokens.ravel()])
+        right = model_input.position[0, 0]
+        if not model_input.position[0, 3].any():  # unknown: radiological, left is at the right
+            right = np.repeat(np.linspace(1, -1, 28)[None], 28, axis=0)
         side = np.zeros((1, 3, 28, 28), np.float32)
-        side[:, 0, :, 14:] = side[:, 1, :, :14] = 6.0  # radiological: left is at the right
+        side[0, 0], side[0, 1] = 6.0 * (right < 0), 6.0 * (right > 0)
         return Encoded(grey, vectors.T.reshape(1, DIMENSION, 28, 28), side)
 
     def decode(self, embedding, points, labels):
@@ -39,7 +42,9 @@ class GroundingRuntime(StandInRuntime):
         found = [super(GroundingRuntime, self).decode(embedding.grey, points[n : n + 1],
                                                       labels[n : n + 1])
                  for n in range(len(points))]  # fmt: skip
-        sides = np.stack([self._side(d.mask) for d in found])
+        sides = np.stack(
+            [self._side(embedding, *prompt) for prompt in zip(points, labels, strict=True)]
+        )
         return (
             np.stack([d.mask for d in found]),
             np.array([d.mask_confidence for d in found], np.float32),
@@ -51,10 +56,10 @@ class GroundingRuntime(StandInRuntime):
         return self.nothing if grey < 0.1 else text_vector(text(self.entry_for(255 * grey)))
 
     @staticmethod
-    def _side(mask):
-        columns = np.nonzero(mask > 0)[1]
-        left = len(columns) and columns.mean() > mask.shape[1] / 2
-        return np.array([6.0, 0, 0] if left else [0, 6.0, 0], np.float32)
+    def _side(embedding, points, labels):
+        x, y = points[labels >= 0].mean(axis=0)
+        row, column = (int(np.clip(v // STRIDE, 0, 27)) for v in (y, x))
+        return embedding.dense_side[0, :, row, column]
 
 
 def grey_of(runtime: GroundingRuntime, entry_id: str) -> int:
