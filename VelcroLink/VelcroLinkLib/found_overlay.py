@@ -96,7 +96,7 @@ class FoundOverlay:
         display.SetThreshold(TRANSPARENT_BELOW * top, 1.0)
         display.ApplyThresholdOn()
         for sliceNode in viewsShowing(volumeNode):
-            composite = compositeNodeOf(sliceNode)
+            composite: Any = compositeNodeOf(sliceNode)  # there is one: it shows the volume
             before = composite.GetForegroundVolumeID()
             self._before.append((composite, before, composite.GetForegroundOpacity()))
             composite.SetForegroundVolumeID(node.GetID())
