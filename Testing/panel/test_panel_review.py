@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import slicer
 from heartbeat import Heartbeat
 from host.pythonqt import qt
-from PySide6 import QtCore, QtTest
+from PySide6 import QtCore, QtGui, QtTest
 from test_panel_layout import cut_widgets, disabled_without_reason, set_dock_width, value
 
 BALLS = {  # name: (centre RAS mm, radius mm)
@@ -20,6 +21,17 @@ BALLS = {  # name: (centre RAS mm, radius mm)
     "Right lateral ventricle": ((14.0, 20.0, 4.0), 7.0),
     "Left putamen": ((30.0, 10.0, 20.0), 5.0),  # on the wrong side
     "Brain stem": ((0.0, -30.0, -30.0), 10.0),
+}
+
+
+SCREENSHOTS = Path(__file__).resolve().parents[2] / "Resources" / "Screenshots"
+LINKS = {
+    "Left thalamus": ["Thalamus", "left", 0.91],
+    "Right thalamus": ["Thalamus", "right", 0.93],
+    "Left lateral ventricle": ["Lateral ventricle", "left", 0.88],
+    "Right lateral ventricle": ["Lateral ventricle", "right", 0.86],
+    "Left putamen": ["Putamen", "right", 0.84],
+    "Brain stem": ["Pons", "", 0.62],
 }
 
 
@@ -133,6 +145,7 @@ def test_a_segmentation_is_reviewed_and_the_worst_comes_first(review):
     assert float(review.cell(at, 5)) == pytest.approx(expected, rel=0.05)
     assert float(review.cell(at, 6)) == pytest.approx(18.0, abs=2.5)
     assert "of 6 segments need a look" in review.ui.reviewSummary.text
+    assert "resampled" not in review.ui.reviewSummary.text
 
 
 def test_each_segment_is_read_whole_whether_labelmaps_are_shared_or_overlap(review):
@@ -396,3 +409,27 @@ def test_the_tab_fits_320_pixels_says_why_and_follows_the_keyboard(review, revie
     assert disabled_without_reason(panel) == []
     widgets = review.panel.widget.findChildren(qt.QWidget)
     assert [w for w in widgets if value(w, "styleSheet")] == []
+
+
+def test_pictures_of_the_review_tab(review, request, tmp_path):
+    folder = SCREENSHOTS if request.config.getoption("--screenshots") else tmp_path
+    review.driver.app.window.resize(1280, 800)
+    review.driver.script(review_links=LINKS)
+    review.choose(segmentation_of(review.volume, BALLS))
+    review.run()
+    review.ui.reviewTable.setCurrentCell(review.table_row("Left putamen"), 1)
+    review.session.decide(
+        review.rows["Left putamen"].segment_id, flag=True, note="Ask who named it"
+    )
+    for theme in ("light", "dark"):
+        review.driver.app.set_theme(theme)
+        review.driver.wait(0.2)
+        review.driver.app.window.grab().save(str(folder / f"review-{theme}.png"))
+    dock = set_dock_width(review.driver, 320)
+    review.driver.wait(0.2)
+    dock.grab().save(str(folder / "review-320-dark.png"))
+    review.driver.app.set_theme("light")
+    for name in ("review-light", "review-dark", "review-320-dark"):
+        image = QtGui.QImage(str(folder / f"{name}.png"))
+        colours = {image.pixel(x, y) for x in range(0, image.width(), 7) for y in range(0, 300, 7)}
+        assert len(colours) > 3, f"{name} is blank"

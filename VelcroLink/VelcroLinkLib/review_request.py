@@ -85,7 +85,8 @@ def buildQuestion(volumeNode: Any, segmentationNode: Any) -> Iterator[ReviewQues
 
     volume = volumeFields(volumeNode)
     found = SegmentationVoxels()
-    for step in readSegmentation(segmentationNode):
+    shape = tuple(reversed(volume["shape"]))
+    for step in readSegmentation(segmentationNode, np.array(volume["ijk_to_ras"]), shape):
         yield None
         unchanged()
         found = step or found

@@ -15,6 +15,7 @@ import slicer
 import vtk
 
 from velcro_engine.errors import GeometryError, InputError
+from velcro_engine.volume import MAXIMUM_VOXELS
 
 from .roi_geometry import matrixFromVtk, transformToWorld
 from .segmentation_result import PREVIEW_SEGMENT_ID
@@ -83,9 +84,13 @@ def labelmapMissing(segmentationNode: Any) -> bool:
     return not segmentationNode.GetSegmentation().ContainsRepresentation(_representation())
 
 
-def readSegmentation(segmentationNode: Any) -> Iterator[SegmentationVoxels | None]:
+def readSegmentation(
+    segmentationNode: Any, imageIjkToRas: np.ndarray, imageShapeIjk: tuple[int, int, int]
+) -> Iterator[SegmentationVoxels | None]:
     """Yields None after every step of about 10 ms, and the voxels at the end.
 
+    Slicer keeps labelmaps cut down to what is painted. Where the labels lie on the image's own
+    voxels (4 x 4 to world RAS, number of voxels), the layers get the image's grid.
     Raises InputError without segments or labelmaps, GeometryError under a transform that is not
     linear.
     """
@@ -110,11 +115,21 @@ def readSegmentation(segmentationNode: Any) -> Iterator[SegmentationVoxels | Non
                 out.notices = ["Segments on other grids were resampled to that of the first one."]
                 yield None
         low, high = _union(sources)
+        offset = _offset(toWorld @ grid, imageIjkToRas)
+        if offset is not None:
+            last = offset + np.array(imageShapeIjk) - 1
+            if (low >= offset).all() and (high <= last).all():
+                low, high = offset, last
         shift = np.eye(4)
         shift[:3, 3] = low
         out.ijkToRas = toWorld @ grid @ shift
         dtype = np.uint8 if len(ids) < 256 else np.uint16
         shape = tuple(int(n) for n in (high - low + 1)[::-1])
+        if float(np.prod(np.array(shape, dtype=float))) > MAXIMUM_VOXELS:
+            raise InputError(
+                "The segments lie too far apart to be read as one image; export those of this "
+                "volume into a segmentation of their own."
+            )
         layerOf: dict[int, int] = {}
         for source in sources:
             chosen = 0
@@ -170,6 +185,14 @@ def _resample(source: _Source, reference: _Source) -> None:
 def _union(sources: list[_Source]) -> tuple[np.ndarray, np.ndarray]:
     extents = np.array([source.extent for source in sources])
     return extents[:, 0::2].min(axis=0), extents[:, 1::2].max(axis=0)
+
+
+def _offset(labelToRas: np.ndarray, imageToRas: np.ndarray) -> np.ndarray | None:
+    """Index of the image's first voxel on the labels' grid; None when the voxels do not coincide."""
+    step = np.linalg.inv(labelToRas) @ imageToRas
+    offset = np.rint(step[:3, 3])
+    same = np.abs(step[:3, :3] - np.eye(3)).max() < SAME_GRID
+    return offset.astype(int) if same and np.abs(step[:3, 3] - offset).max() < 0.01 else None
 
 
 def _array(source: _Source) -> np.ndarray:
