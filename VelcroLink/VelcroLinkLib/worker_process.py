@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
 from velcro_engine.errors import VelcroError
-from velcro_engine.protocol import encode_frame, read_frame
+from velcro_engine.protocol import frame_head, read_frame
 
 STDERR_LINES = 400
 READ_OUT_SECONDS = 0.2
@@ -75,8 +75,11 @@ class WorkerProcess:
         return self._gone.is_set()
 
     def send(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
-        """Queue one frame; returns at once. Raises ProtocolError for what cannot be a frame."""
-        self._outbox.put(encode_frame(dict(header), payload))
+        """Queue one frame; returns at once: the payload is not copied and must not be changed any
+        more. Raises ProtocolError for what cannot be a frame."""
+        self._outbox.put(frame_head(dict(header), len(payload)))
+        if len(payload) > 0:
+            self._outbox.put(payload)
 
     def kill(self) -> None:
         """End the process and all its children at once, from any thread, without waiting."""

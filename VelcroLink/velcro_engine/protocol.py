@@ -35,13 +35,21 @@ MAXIMUM_PAYLOAD = 1024 * 1024 * 1024
 
 def encode_frame(header: dict[str, Any], payload: bytes = b"") -> bytes:
     """One frame as bytes. Raises ProtocolError when it is too large or not JSON-able."""
+    return frame_head(header, len(payload)) + payload
+
+
+def frame_head(header: dict[str, Any], payload_size: int) -> bytes:
+    """All of a frame but its payload, so that a large one need not be copied.
+
+    Raises ProtocolError when the frame is too large or its header not JSON-able.
+    """
     try:
         text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode("utf-8")
     except (TypeError, ValueError) as error:
         raise ProtocolError("A message cannot be written as JSON.", repr(error)) from error
-    if len(text) > MAXIMUM_HEADER or len(payload) > MAXIMUM_PAYLOAD:
+    if len(text) > MAXIMUM_HEADER or payload_size > MAXIMUM_PAYLOAD:
         raise ProtocolError("A message is too large.")
-    return _HEAD.pack(MAGIC, len(text), len(payload)) + text + payload
+    return _HEAD.pack(MAGIC, len(text), payload_size) + text
 
 
 def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
