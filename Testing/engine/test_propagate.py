@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from standin_runtime import StandInRuntime, text_vector
+
 from velcro_engine.errors import Cancelled, GeometryError, InputError
 from velcro_engine.knowledge_base import load_knowledge_base, text
 from velcro_engine.linker import Linker
@@ -45,7 +46,7 @@ def overlap(a, b):
 def test_a_ball_is_followed_from_its_middle_to_both_ends(linker, image):
     found = propagate(linker, image, "axial", 20, BOX)
     assert overlap(found.voxels, ball()) > 0.9
-    assert 10 <= min(found.steps) and max(found.steps) <= 30
+    assert min(found.steps) >= 10 and max(found.steps) <= 30
     assert found.stopped["-"] and found.stopped["+"]
     assert found.volume_ml == pytest.approx(ball().sum() / 1000, rel=0.15)
     assert found.longest_mm == pytest.approx(19, abs=2)
@@ -61,7 +62,9 @@ def test_it_ends_at_the_border_of_the_volume(linker, plane):
     start = {"axial": 6, "coronal": 20, "sagittal": 20}[plane]
     from velcro_engine.slices import cut_plane, labels_to_slice
 
-    mask = labels_to_slice((array == 200).astype(np.uint8), cut_plane(block, plane, index=start), block)
+    mask = labels_to_slice(
+        (array == 200).astype(np.uint8), cut_plane(block, plane, index=start), block
+    )
     found = propagate(linker, block, plane, start, mask=mask > 0)
     assert found.voxels.shape == array.shape
     assert overlap(found.voxels, array == 200) > 0.85
@@ -144,7 +147,11 @@ def test_the_worker_answers_with_bits_and_keeps_the_volume(linker, image):
     bits = np.unpackbits(np.frombuffer(payload, np.uint8), count=image.array.size)
     assert overlap(bits.reshape(SHAPE).astype(bool), ball()) > 0.9
     assert answer["result"]["volume_ml"] > 1
-    again = {**header, "volume": {"id": "v1"}, "corrections": [{"index": 24, "points": [[32, 32, 1]]}]}
+    again = {
+        **header,
+        "volume": {"id": "v1"},
+        "corrections": [{"index": 24, "points": [[32, 32, 1]]}],
+    }
     answer, _ = handle_propagate(again, b"", context)
     assert any(row["corrected"] for row in answer["result"]["slices"])
     with pytest.raises(InputError, match="send it again"):

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from standin_runtime import StandInRuntime, text_vector
+
 from velcro_engine.errors import Cancelled
 from velcro_engine.knowledge_base import load_knowledge_base, text
 from velcro_engine.linker import Linker
@@ -133,14 +134,18 @@ def test_linking_encodes_each_slice_once_and_fills_the_table(base, image, tmp_pa
     runtime = StandInRuntime(base.entries)
     vectors = np.stack([text_vector(text(entry)) for entry in base.entries])
     linker = Linker(runtime, base, vectors)
-    own = segmentation(image, ("Liver", None, ball(30, 35, 30)), ("<b>Odd</b>", None, ball(30, 35, 60)))
+    own = segmentation(
+        image, ("Liver", None, ball(30, 35, 30)), ("<b>Odd</b>", None, ball(30, 35, 60))
+    )
     told = []
     review = review_segmentation(
         image, own, base, linker, lambda fraction, message: told.append(fraction)
     )
     slices = {(link.plane, link.index) for row in review.rows for link in row.slices}
     assert runtime.encoded == len(slices) and told == sorted(told) and told[-1] == 1.0
-    assert all({s.plane for s in row.slices} == {"axial", "coronal", "sagittal"} for row in review.rows)
+    assert all(
+        {s.plane for s in row.slices} == {"axial", "coronal", "sagittal"} for row in review.rows
+    )
     document = json.loads(json.dumps(review_document(review), allow_nan=False))
     assert document["rows"][0]["linked"] and document["rows"][0]["dice"] is not None
     assert review_csv(review).count("\n") == 3

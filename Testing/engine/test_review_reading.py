@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from velcro_engine.errors import GeometryError, InputError
 from velcro_engine.knowledge_base import load_knowledge_base
 from velcro_engine.knowledge_base.entry import Code
@@ -66,10 +67,14 @@ def test_seg_nrrd_written_here_comes_back_with_names_sides_and_overlap(tmp_path,
 
 def test_label_map_takes_names_from_a_colour_table_or_labels_json(tmp_path):
     path = write_labels(tmp_path / "seg.nii.gz", two_blocks())
-    (tmp_path / "seg.ctbl").write_text("# Color table\n3 Left_Putamen 255 0 0 255\n7 Liver 0 9 0 255\n")
+    (tmp_path / "seg.ctbl").write_text(
+        "# Color table\n3 Left_Putamen 255 0 0 255\n7 Liver 0 9 0 255\n"
+    )
     assert [s.name for s in read_segmentation(path, volume()).segments] == ["Left Putamen", "Liver"]
     table = tmp_path / "own.json"
-    table.write_text(json.dumps({"3": {"name": "x", "entity": "putamen", "side": "left"}, "7": "y"}))
+    table.write_text(
+        json.dumps({"3": {"name": "x", "entity": "putamen", "side": "left"}, "7": "y"})
+    )
     found = read_segmentation(path, volume(), table)
     assert [(s.name, s.entry_id, s.side) for s in found.segments] == [
         ("x", "putamen", "left"),

@@ -42,7 +42,8 @@ class Rules:
     """When to stop and how much to smooth.
 
     confidence: least estimated IoU of the model's mask. agreement: least Dice with the neighbour's
-    mask. least_share, burst: area over the largest area so far, and over the neighbour's. likeness:
+    mask. least_share, burst: area over the largest area so far, and over the neighbour's. growth:
+    most area over the neighbour's that a mask is let grow to, per mm. likeness:
     least cosine of the region's embedding with the start's. smoothing: weight of the neighbour's
     logits at 1 mm distance. reach_mm: how far a mask may reach beyond its neighbour, per mm of
     slice distance, plus one pixel. grey, identity: weight of the grey levels' evidence and of the
@@ -55,6 +56,7 @@ class Rules:
     least_share: float = 0.02
     least_pixels: int = 4
     burst: float = 2.0
+    growth: float = 1.04
     likeness: float = 0.3
     smoothing: float = 0.3
     reach_mm: float = 2.5
@@ -205,6 +207,7 @@ class _Work:
         self.count = int(volume.shape_ijk[self.axis])
         self.done = 0
         self._cuts: dict[tuple[str, int], Slice] = {}
+        self.level = 0.0  # of the logits, at which the start's mask fills its box
         self.entry: int | None = None  # number of the entry that the start was linked to
 
     def cut(self, plane: str, index: int) -> Slice:
@@ -280,6 +283,8 @@ class _Work:
             if identity is not None:
                 logits = logits + self.rules.identity * np.maximum(identity, -4)
             logits = sharpened(logits, cut.pixels, request, self.rules.grey)
+            self.level = level_that_fills(logits, request)
+            logits = logits - self.level
             mask = clean_mask(logits > 0, request)
         else:
             logits = np.where(mask, np.maximum(logits, 2.0), np.minimum(logits, -2.0))
@@ -304,7 +309,8 @@ class _Work:
                 return "limit of slices"
             self.done += 1
             self.progress(
-                min(0.95, self.done / self.count), f"{self.plane} slice {following + 1} of {self.count}"
+                min(0.95, self.done / self.count),
+                f"{self.plane} slice {following + 1} of {self.count}",
             )
             forced = (furthest - following) * sign >= 0
             found = self._next(steps[index], steps[start], following, given.get(following, ()))
@@ -326,8 +332,10 @@ class _Work:
         if inner:
             xs, ys = [p[0] for p in inner], [p[1] for p in inner]
             box = (
-                min(box[0], min(xs) - 1), min(box[1], min(ys) - 1),
-                max(box[2], max(xs) + 1), max(box[3], max(ys) + 1),
+                min(box[0], min(xs) - 1),
+                min(box[1], min(ys) - 1),
+                max(box[2], max(xs) + 1),
+                max(box[3], max(ys) + 1),
             )
         grow = 0.5 * self.rules.reach_mm * cut.thickness / cut.spacing
         box = (box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow)
@@ -336,12 +344,15 @@ class _Work:
         if identity is not None and not points:
             logits = logits + self.rules.identity * np.maximum(identity, -4)
         usual = grey_shares(self.cut(self.plane, near.index).pixels, near.mask)
-        logits = sharpened(logits, cut.pixels, request, self.rules.grey, usual)
+        logits = sharpened(logits, cut.pixels, request, self.rules.grey, usual) - self.level
         weight = self.rules.smoothing ** max(1.0, cut.thickness) if not points else 0.0
         logits = (1 - weight) * logits + weight * near.logits
         mask = logits > 0
         if not points:
             mask &= _grown(near.mask, 1 + round(self.rules.reach_mm * cut.thickness / cut.spacing))
+        most = int(near.mask.sum() * self.rules.growth ** max(1.0, cut.thickness)) + 2
+        if not points and mask.sum() > most:
+            mask &= logits >= np.partition(logits[mask], -most)[-most]
         mask = clean_mask(mask, request)
         if not mask.any():
             return None
@@ -386,7 +397,8 @@ class _Work:
             filled = np.flatnonzero(voxels.any(axis=tuple(a for a in range(3) if a != 2 - axis)))
             for n, index in enumerate(filled.tolist()):
                 self.progress(
-                    0.9 + 0.1 * (number + n / len(filled)) / len(others), f"{plane} slice {index + 1}"
+                    0.9 + 0.1 * (number + n / len(filled)) / len(others),
+                    f"{plane} slice {index + 1}",
                 )
                 cut = self.cut(plane, index)
                 own = labels_to_slice(labels, cut, self.volume) > 0
@@ -448,6 +460,33 @@ def grey_shares(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (counts + 0.002 * max(counts.sum(), 1.0)) / (1.128 * max(counts.sum(), 1.0))
 
 
+def level_that_fills(logits: np.ndarray, request: SliceRequest) -> float:
+    """The level between -3 and 3 at which the mask fits its box best (overlap of the two boxes).
+
+    A decoder that draws a little too small or too large would, with each slice prompted by the last
+    one's mask, shrink or grow on and on. 0 without a box.
+    """
+    if request.box is None:
+        return 0.0
+    best, best_overlap = 0.0, -1.0
+    for level in sorted(np.arange(-3.0, 3.01, 0.5), key=abs):
+        mask = clean_mask(logits > level, request)
+        if not mask.any():
+            continue
+        overlap = _box_overlap(_box_of(mask), request.box)
+        if overlap > best_overlap + 0.01:
+            best, best_overlap = float(level), overlap
+    return best
+
+
+def _box_overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    both = max(width, 0.0) * max(height, 0.0)
+    areas = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
+    return both / max(sum(areas) - both, 1e-9)
+
+
 def sharpened(
     logits: np.ndarray,
     pixels: np.ndarray,
@@ -497,7 +536,7 @@ def _window_of(request: SliceRequest, logits: np.ndarray) -> tuple[int, int, int
 
 
 def _smoothed(image: np.ndarray) -> np.ndarray:
-    return sitk.GetArrayFromImage(sitk.DiscreteGaussian(sitk.GetImageFromArray(image), 0.5))
+    return sitk.GetArrayFromImage(sitk.DiscreteGaussian(sitk.GetImageFromArray(image), [0.5, 0.5]))
 
 
 def _box_of(mask: np.ndarray) -> tuple[float, float, float, float]:

@@ -86,8 +86,14 @@ def layer_of(cut: Slice, volume: Volume) -> int:
 
 
 def _print(found: Propagation, name: str, out: Path) -> None:
-    size = "" if found.longest_mm is None else f", {found.longest_mm:.1f} x {found.perpendicular_mm:.1f} mm"
+    size = (
+        ""
+        if found.longest_mm is None
+        else f", {found.longest_mm:.1f} x {found.perpendicular_mm:.1f} mm"
+    )
     print(f"{name} ({100 * found.confidence:.0f} %): {found.volume_ml:.2f} ml{size}")
-    print(f"{len(found.steps)} {found.plane} slices in {found.seconds:.1f} s; ended: "
-          f"{found.stopped['-']} / {found.stopped['+']}")
+    print(
+        f"{len(found.steps)} {found.plane} slices in {found.seconds:.1f} s; ended: "
+        f"{found.stopped['-']} / {found.stopped['+']}"
+    )
     print(f"Written: {out / 'mask.seg.nrrd'}")

@@ -34,7 +34,9 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
         metavar="SEGMENTATION",
         help=".seg.nrrd, label map (names from --labels or beside it) or DICOM SEG",
     )
-    parser.add_argument("--labels", metavar="FILE", help="names of a label map: .ctbl or labels.json")
+    parser.add_argument(
+        "--labels", metavar="FILE", help="names of a label map: .ctbl or labels.json"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--frame", type=int, help="which image of a 4-D file, from 0")
     parser.add_argument("--series", metavar="UID", help="which DICOM series of the folder")

@@ -102,13 +102,20 @@ def propagate(
             box = cut.box_around(np.asarray(header["corners_ras"], dtype=float))
         points = _points(header, cut)
         mask = _mask(header.get("mask"), rest)
-        corrections = {}
+        corrections: dict[int, list[tuple[float, float, int]]] = {}
         for item in header.get("corrections") or ():
             own, number = _layer(item, volume, plane, cut_plane, layer_of)
             corrections[number] = [*corrections.get(number, ()), *_points(item, own)]
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise InputError("The propagation request is incomplete.", repr(error)) from error
-    start = (id(volume), plane, index, repr(box), repr(points), None if mask is None else mask.tobytes())
+    start = (
+        id(volume),
+        plane,
+        index,
+        repr(box),
+        repr(points),
+        None if mask is None else mask.tobytes(),
+    )
     last = context.session.get("propagation")
     found = carry(
         linker,

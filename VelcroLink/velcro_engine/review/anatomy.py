@@ -351,8 +351,10 @@ def _fit_outside(
     fit.outside = float(1 - hit.mean())
 
 
-def _fit_elsewhere(fits: list[Fit], known: list, observed: np.ndarray, predicted: np.ndarray) -> None:
-    for row, (number, observation, _, _) in enumerate(known):
+def _fit_elsewhere(
+    fits: list[Fit], known: list, observed: np.ndarray, predicted: np.ndarray
+) -> None:
+    for row, (number, _, _, _) in enumerate(known):
         fit = fits[number]
         if fit.distance is None or fit.distance < 3:
             continue

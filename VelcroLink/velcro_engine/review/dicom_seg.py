@@ -27,9 +27,7 @@ def read_dicom_segmentation(path: Path) -> StoredSegmentation:
         import pydicom
         from pydicom.errors import InvalidDicomError
     except ImportError as error:
-        raise InputError(
-            "DICOM SEG needs pydicom; install it with: pip install pydicom"
-        ) from error
+        raise InputError("DICOM SEG needs pydicom; install it with: pip install pydicom") from error
     chosen = _only_seg(path, pydicom) if path.is_dir() else path
     try:
         data = pydicom.dcmread(chosen)
@@ -40,7 +38,14 @@ def read_dicom_segmentation(path: Path) -> StoredSegmentation:
         return _stored(data, frames, chosen.name)
     except InputError:
         raise
-    except (InvalidDicomError, AttributeError, KeyError, IndexError, ValueError, TypeError) as error:
+    except (
+        InvalidDicomError,
+        AttributeError,
+        KeyError,
+        IndexError,
+        ValueError,
+        TypeError,
+    ) as error:
         raise InputError(
             f"'{chosen}' is damaged or not a DICOM SEG; export it again.", repr(error)
         ) from error
@@ -60,9 +65,7 @@ def _only_seg(folder: Path, pydicom: Any) -> Path:
         if head.get("SOPClassUID") in SEG_CLASSES:
             found.append(path)
     if len(found) != 1:
-        raise InputError(
-            f"'{folder}' holds {len(found)} DICOM SEG files; name the one to review."
-        )
+        raise InputError(f"'{folder}' holds {len(found)} DICOM SEG files; name the one to review.")
     return found[0]
 
 
@@ -99,9 +102,14 @@ def _stored(data: Any, frames: np.ndarray, name: str) -> StoredSegmentation:
     if data.get("SegmentationType") == "LABELMAP":
         layer = np.zeros(shape, dtype=np.int32)
         layer[index] = frames
-        layers, places = [layer], {int(s.SegmentNumber): (0, int(s.SegmentNumber)) for s in data.SegmentSequence}
+        layers, places = (
+            [layer],
+            {int(s.SegmentNumber): (0, int(s.SegmentNumber)) for s in data.SegmentSequence},
+        )
     else:
-        least = 0.5 * float(data.get("MaximumFractionalValue", 1)) if frames.max(initial=0) > 1 else 0.5
+        least = (
+            0.5 * float(data.get("MaximumFractionalValue", 1)) if frames.max(initial=0) > 1 else 0.5
+        )
         layers, places = _layers(data, groups, shared, frames >= least, index, shape)
     segments = [_segment(item, places[int(item.SegmentNumber)]) for item in data.SegmentSequence]
     return StoredSegmentation(tuple(segments), tuple(layers), LPS_TO_RAS @ matrix, name)
@@ -109,7 +117,10 @@ def _stored(data: Any, frames: np.ndarray, name: str) -> StoredSegmentation:
 
 def _layers(data, groups, shared, frames, index, shape):
     numbers = np.array(
-        [int(_group(shared, g, "SegmentIdentificationSequence").ReferencedSegmentNumber) for g in groups]
+        [
+            int(_group(shared, g, "SegmentIdentificationSequence").ReferencedSegmentNumber)
+            for g in groups
+        ]
     )
     layers: list[np.ndarray] = []
     places: dict[int, tuple[int, int]] = {}
@@ -156,4 +167,6 @@ def _segment(item: Any, place: tuple[int, int]) -> NamedSegment:
 
 def _code(item: Any) -> Code:
     value = item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue") or ""
-    return Code(str(item.get("CodingSchemeDesignator", "")), str(value), str(item.get("CodeMeaning", "")))
+    return Code(
+        str(item.get("CodingSchemeDesignator", "")), str(value), str(item.get("CodeMeaning", ""))
+    )

@@ -161,7 +161,9 @@ def _certain(e: Evidence) -> list[tuple[str, str]]:
 def _soft_texts(e: Evidence) -> dict[str, str]:
     texts = {}
     if e.moved_mm is not None:
-        place = f"Lies {np.linalg.norm(e.moved_mm):.0f} mm {direction(e.moved_mm)} of where expected"
+        place = (
+            f"Lies {np.linalg.norm(e.moved_mm):.0f} mm {direction(e.moved_mm)} of where expected"
+        )
         texts["place"] = place + (f", in the place of {e.elsewhere}." if e.elsewhere else ".")
     if e.volume_ratio is not None:
         texts["volume"] = f"Volume {e.volume_ratio:.2f} times the usual."
@@ -170,7 +172,9 @@ def _soft_texts(e: Evidence) -> dict[str, str]:
     if e.grey is not None:
         texts["grey"] = f"Unusually {'bright' if e.grey > 0 else 'dark'} for this structure."
     if e.outside is not None:
-        texts["outside"] = f"{100 * e.outside:.0f} % of it lies where this structure was never seen."
+        texts["outside"] = (
+            f"{100 * e.outside:.0f} % of it lies where this structure was never seen."
+        )
     if e.stray is not None:
         texts["piece"] = f"A separate piece of {e.stray[0]:.2f} ml lies {e.stray[1]:.0f} mm away."
     if e.other is not None and e.named is not None:
@@ -184,5 +188,7 @@ def direction(vector: np.ndarray) -> str:
     """Words for a direction in RAS, its one or two largest parts."""
     words = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
     order = np.argsort(-np.abs(vector))
-    named = [words[a][int(vector[a] > 0)] for a in order[:2] if abs(vector[a]) > 0.5 * abs(vector).max()]
+    named = [
+        words[a][int(vector[a] > 0)] for a in order[:2] if abs(vector[a]) > 0.5 * abs(vector).max()
+    ]
     return " and ".join(named)

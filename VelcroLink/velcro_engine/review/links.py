@@ -246,7 +246,9 @@ def _questions(
         if len(single_piece) and single_piece[number]:
             mask = largest_piece(mask)
         request = cut.request(box=box_of(mask))
-        asked.append(_Asked(number, look, request, mask, letterbox_of(request, linker.runtime.size)))
+        asked.append(
+            _Asked(number, look, request, mask, letterbox_of(request, linker.runtime.size))
+        )
     return asked
 
 

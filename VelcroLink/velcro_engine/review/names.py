@@ -19,7 +19,14 @@ from .segmentation import NamedSegment
 SIMILAR_ENOUGH = 0.93
 SAME, RELATED, DIFFERENT = "same", "parent or part", "different"
 UNKNOWN, NOT_LINKED = "unknown name", "not linked"
-_SIDE_WORDS = {"left": "left", "lh": "left", "lt": "left", "right": "right", "rh": "right", "rt": "right"}
+_SIDE_WORDS = {
+    "left": "left",
+    "lh": "left",
+    "lt": "left",
+    "right": "right",
+    "rh": "right",
+    "rt": "right",
+}
 _NUMBER = re.compile(r"[a-z]?\d+\Z")
 
 

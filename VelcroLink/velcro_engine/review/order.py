@@ -29,9 +29,10 @@ def order_contradictions(
             if low not in words:
                 continue
             other = by_words.get(tuple(high if word == low else word for word in words))
-            if other is None or centres[n] is None or centres[other] is None:
+            own, its = centres[n], None if other is None else centres[other]
+            if other is None or own is None or its is None:
                 continue
-            apart = float(centres[n][axis] - centres[other][axis])
+            apart = float(own[axis] - its[axis])
             if apart > CLEAR_MM:
                 text = f"'{names[n]}' lies {apart:.0f} mm {high} to '{names[other]}'."
                 found[n] = found[other] = text

@@ -94,8 +94,8 @@ def picture_png(picture: Picture) -> bytes:
     pixels = picture.request.pixels
     rows, columns = np.nonzero(picture.segment)
     spacing = picture.request.pixel_spacing or 1.0
-    side = CONTEXT * max(np.ptp(rows) + 1, np.ptp(columns) + 1)
-    side = min(max(side, LEAST_MM / spacing), float(max(pixels.shape)))
+    side = CONTEXT * float(max(np.ptp(rows) + 1, np.ptp(columns) + 1))
+    side = float(min(max(side, LEAST_MM / spacing), max(pixels.shape)))
     step = side / PIXELS
     y = (rows.min() + rows.max()) / 2 + (np.arange(PIXELS) - (PIXELS - 1) / 2) * step
     x = (columns.min() + columns.max()) / 2 + (np.arange(PIXELS) - (PIXELS - 1) / 2) * step

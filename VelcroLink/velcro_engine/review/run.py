@@ -172,15 +172,18 @@ def _mates(
     for n, (segment, meaning) in enumerate(zip(segmentation.segments, meanings, strict=True)):
         if shapes[n].voxels and meaning.side is not None:
             named.setdefault((_stem(segment, meaning), meaning.side), []).append(n)
-    mates, centres, twice = {}, [], {}
+    mates: dict[int, int] = {}
+    centres: list[tuple[np.ndarray, np.ndarray]] = []
+    twice: dict[int, int] = {}
     for (stem, side), own in named.items():
         if len(own) > 1:
             twice |= {n: own[0] if n != own[0] else own[1] for n in own}
         other = named.get((stem, "right" if side == "left" else "left"), [])
         if len(own) == len(other) == 1:
             mates[own[0]] = other[0]
-            if side == "left":
-                centres.append((shapes[own[0]].centre, shapes[other[0]].centre))
+            here, there = shapes[own[0]].centre, shapes[other[0]].centre
+            if side == "left" and here is not None and there is not None:
+                centres.append((here, there))
     return mates, centres, twice
 
 
@@ -290,7 +293,11 @@ class _Facts:
             return (), False
         order = np.argsort(-votes.probabilities, kind="stable")[:LISTED]
         entries = tuple(
-            (self.base.entries[i].id, self.base.entries[i].name, round(float(votes.probabilities[i]), 4))
+            (
+                self.base.entries[i].id,
+                self.base.entries[i].name,
+                round(float(votes.probabilities[i]), 4),
+            )
             for i in order
         )
         least = max(self.linker.runtime.calibration.abstain_below, votes.nothing)

@@ -79,9 +79,7 @@ def read_segmentation(
     return place_on_volume(read_stored(Path(path), labels), volume)
 
 
-def read_stored(
-    path: Path, labels: str | os.PathLike[str] | None = None
-) -> StoredSegmentation:
+def read_stored(path: Path, labels: str | os.PathLike[str] | None = None) -> StoredSegmentation:
     """The segmentation as it is stored. Raises InputError."""
     if not path.exists():
         raise InputError(f"'{path}' does not exist; check the path.")
@@ -99,7 +97,9 @@ def _has_dicom_mark(path: Path) -> bool:
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
     except OSError as error:
-        raise InputError(f"'{path}' may not be read; check its permissions.", repr(error)) from error
+        raise InputError(
+            f"'{path}' may not be read; check its permissions.", repr(error)
+        ) from error
 
 
 def counted(

@@ -134,7 +134,7 @@ def _measure_diameters(shape: Shape, volume: Volume, axes) -> None:
     bounds = []
     for n in filled:
         extent = [np.ptp(np.flatnonzero(layers[n].any(axis=a))) + 1 for a in (1, 0)]
-        bounds.append(float(np.hypot(*(extent * pitch))))
+        bounds.append(float(np.linalg.norm(np.array(extent) * pitch)))
     best = (0.0, 0.0)
     for number in np.argsort(bounds)[::-1]:
         if bounds[number] <= best[0]:
@@ -221,7 +221,7 @@ def measure_overlaps(segmentation: Segmentation, shapes: list[Shape]) -> None:
     """Fill in `overlaps`: number of another segment -> voxels both have. Segments of one layer
     cannot overlap."""
     number_of = {(s.layer, s.value): n for n, s in enumerate(segmentation.segments)}
-    for n, (segment, shape) in enumerate(zip(segmentation.segments, shapes, strict=True)):
+    for segment, shape in zip(segmentation.segments, shapes, strict=True):
         for layer, array in enumerate(segmentation.layers):
             if layer == segment.layer or not shape.voxels:
                 continue

@@ -89,7 +89,9 @@ class _Work:
         for n, (segment, shape) in enumerate(zip(self.segments, self.shapes, strict=True)):
             if n in self.used or not shape.voxels:
                 continue
-            kept = np.count_nonzero(self.layers[segment.layer][shape.box][shape.mask] == segment.value)
+            kept = np.count_nonzero(
+                self.layers[segment.layer][shape.box][shape.mask] == segment.value
+            )
             if kept < (1 - CHANGED) * shape.voxels:
                 found.add(n)
         return frozenset(found)
@@ -173,7 +175,8 @@ class _Work:
             for k in filled
             if filled[0] < k < filled[-1]
             and area[k] >= 0.4 * area.max()
-            and area[k - 1] and area[k + 1]
+            and area[k - 1]
+            and area[k + 1]
         ]
         k = self._pick(good)
         if k is None:
@@ -188,8 +191,13 @@ class _Work:
         if n is None:
             return None
         layer = self.layers[self.segments[n].layer]
-        others = [m for m in free if m != n and self._entity(m) != self._entity(n)
-                  and self.segments[m].layer == self.segments[n].layer]
+        others = [
+            m
+            for m in free
+            if m != n
+            and self._entity(m) != self._entity(n)
+            and self.segments[m].layer == self.segments[n].layer
+        ]
         for _ in range(8):
             other = self._pick(others)
             if other is None:
@@ -198,7 +206,9 @@ class _Work:
             if blob is not None:
                 layer[blob] = self.segments[n].value
                 return Planted(
-                    "blob", (n,), f"a blob of {self.segments[other].name} in {self.segments[n].name}"
+                    "blob",
+                    (n,),
+                    f"a blob of {self.segments[other].name} in {self.segments[n].name}",
                 )
         return None
 

@@ -31,13 +31,13 @@ from ..review.anatomy import (
     affine_map,
     cells_of,
     expectations_document,
+    keys_of,
     local_shift,
     log_extents,
     mirrored_key,
 )
 from ..review.names import NameReader
 from ..review.observing import observe
-from ..review.anatomy import keys_of
 from ..review.segmentation import read_segmentation
 from ..review.shapes import cut_out, measure_shape
 from .case_data import case_keys, image_files, label_files
@@ -181,7 +181,8 @@ def _statistics(
             for key in o.keys:
                 rows.setdefault(key, []).append((o.keys[0], seen[row], *values))
     pooled = np.mean(
-        [np.cov(np.array([r[2] for r in v]).T) for v in rows.values() if len(v) >= 8] or [np.eye(3)],
+        [np.cov(np.array([r[2] for r in v]).T) for v in rows.values() if len(v) >= 8]
+        or [np.eye(3)],
         axis=0,
     )
     found = {}

@@ -65,7 +65,9 @@ def evaluate_review(args: argparse.Namespace, folder: Path, progress: Progress) 
     keys = _keys(args)
     without = getattr(args, "model", None) == NO_MODEL
     linker = None if without else open_linker(args.model, args.kb)
-    base = load_knowledge_base(args.kb or active_paths()) if linker is None else linker.knowledge_base
+    base = (
+        load_knowledge_base(args.kb or active_paths()) if linker is None else linker.knowledge_base
+    )
     reader = NameReader(base)
     rows: list[Judged] = []
     problems: list[str] = []
