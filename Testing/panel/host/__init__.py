@@ -15,5 +15,5 @@ application       slicer.app, slicer.modules, the main window; `Application` sta
 Everything follows Slicer's documented behaviour and is stricter where Slicer lets a mistake pass
 in silence (an unknown signal, a new attribute on a Qt object). Set VELCROLINK_SLICER_PYTHON to the
 folder Base/Python/slicer of a Slicer checkout to run the same tests on Slicer's own
-ScriptedLoadableModule.py, parameterNodeWrapper and packaging.py instead of the stand-ins.
+ScriptedLoadableModule.py and parameterNodeWrapper instead of the stand-ins.
 """

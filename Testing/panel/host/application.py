@@ -299,15 +299,13 @@ class Application:
         i18n.tr = lambda text: text
         i18n.translate = lambda _context, text: text
         sys.modules["slicer.i18n"] = slicer.i18n = i18n
+        stand_ins = {"packaging": packaging}  # always: a test never installs anything
         if SLICER_PYTHON:
             slicer.__path__.append(SLICER_PYTHON)
             slicer.__getattr__ = _widget_class_for_slicers_own_code
-            return
-        stand_ins = {
-            "ScriptedLoadableModule": scripted_module,
-            "parameterNodeWrapper": parameter_node,
-            "packaging": packaging,
-        }
+        else:
+            stand_ins["ScriptedLoadableModule"] = scripted_module
+            stand_ins["parameterNodeWrapper"] = parameter_node
         for name, source in stand_ins.items():
             module = source.as_module()
             sys.modules[f"slicer.{name}"] = module
