@@ -163,7 +163,26 @@ def test_any_text_is_read_without_failing(text):
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(st.sampled_from(["no", "left", "effusion", ",", "and", "or", ";", "mild", "xxxx", "heart", "enlarged", ".", "<", ">"]))
+    st.lists(
+        st.sampled_from(
+            [
+                "no",
+                "left",
+                "effusion",
+                ",",
+                "and",
+                "or",
+                ";",
+                "mild",
+                "xxxx",
+                "heart",
+                "enlarged",
+                ".",
+                "<",
+                ">",
+            ]
+        )
+    )
 )
 def test_any_order_of_report_words_is_read_without_failing(words):
     as_dict(read_report(" ".join(words)))

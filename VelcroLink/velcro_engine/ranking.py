@@ -33,7 +33,7 @@ def entry_probabilities(
 def side_of(
     laterality: str, side_logits: np.ndarray, has_position: bool, margin: float = 0.5
 ) -> str | None:
-    """"left", "right" or None for one entry; side_logits are left, right, neither.
+    """ "left", "right" or None for one entry; side_logits are left, right, neither.
 
     Never a side for what is single, nor for an image without position: a picture may be mirrored.
     `margin` is the least share of left or right of both that is told.

@@ -80,7 +80,8 @@ def image_files(folder: Path) -> list[Path]:
     found = [
         p
         for p in sorted(folder.iterdir())
-        if p.name.startswith("image") and p.name.lower().endswith(VOLUME_SUFFIXES + PICTURE_SUFFIXES)
+        if p.name.startswith("image")
+        and p.name.lower().endswith(VOLUME_SUFFIXES + PICTURE_SUFFIXES)
     ]
     return sorted(found, key=lambda p: (not p.name.startswith("image."), p.name))
 
@@ -96,7 +97,7 @@ def label_files(folder: Path) -> list[Path]:
 
 
 def case_keys(data: Path, splits: Path | None, split: str | None) -> list[str]:
-    """"dataset/case" of every case, or of one split."""
+    """ "dataset/case" of every case, or of one split."""
     if splits is not None and split is not None:
         try:
             table = json.loads(Path(splits).read_text(encoding="utf-8"))

@@ -146,8 +146,12 @@ class Progress:
         self.said = now
         left = (now - self.started) / done * (total - done) if done else float("nan")
         text = f"{done}/{total} {what}" + (f", {left:.0f} s left" if done else "")
-        print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n",
-              file=sys.stderr, flush=True)
+        print(
+            f"\r\x1b[K{text}" if terminal else text,
+            end="" if terminal else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def run_train(args: argparse.Namespace) -> int:

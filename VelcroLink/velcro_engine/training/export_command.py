@@ -48,7 +48,9 @@ def export_command(args: argparse.Namespace) -> int:
         out,
         state.average,
         tower,
-        run / "text" / "vocabulary.txt.gz" if args.text_steps else text_folder / "vocabulary.txt.gz",
+        run / "text" / "vocabulary.txt.gz"
+        if args.text_steps
+        else text_folder / "vocabulary.txt.gz",
         name=args.name,
         version=args.version,
         calibration={"temperature": 1.0 / scale, "abstain_below": 0.0, "side_margin": 0.5},

@@ -72,7 +72,9 @@ def _figures(rows: list[Row], group: str, bench: Benchmark, seed: int) -> dict:
     by_entity = defaultdict(list)
     for row, hit in zip(rows, right, strict=True):
         by_entity[row.entity if group != "headline" else bench.concept[row.entity]].append(hit)
-    sided = [r.answered_side == r.side for r in rows if r.side in ("left", "right") and not r.is_picture]
+    sided = [
+        r.answered_side == r.side for r in rows if r.side in ("left", "right") and not r.is_picture
+    ]
     low, high = bootstrap(right, [r.case for r in rows], seed)
     return {
         "n": len(rows),

@@ -110,7 +110,9 @@ def fit_text_tower(
         known_t = torch.from_numpy(known)
         to_entity = 20.0 * mine[: len(known)] @ columns.T
         loss = F.cross_entropy(to_entity, known_t)
-        noisy = F.normalize(columns[known_t] + 0.03 * torch.randn(len(known), columns.shape[1]), dim=1)
+        noisy = F.normalize(
+            columns[known_t] + 0.03 * torch.randn(len(known), columns.shape[1]), dim=1
+        )
         loss = loss + F.cross_entropy(20.0 * noisy @ mine.T, torch.arange(len(known)))
         loss = loss + 2.0 * (1 - (mine[: len(known)] * columns[known_t]).sum(1)).mean()
         if len(twins):
