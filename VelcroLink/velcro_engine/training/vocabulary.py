@@ -22,8 +22,8 @@ def learn_merges(texts: Iterable[str], count: int) -> list[Pair]:
     words: Counter[tuple[str, ...]] = Counter()
     for text in texts:
         for piece in _PIECES.findall(normalise_text(text)):
-            letters = [alphabet[b] for b in piece.encode("utf-8")]
-            words[(*letters[:-1], letters[-1] + "</w>")] += 1
+            spelling = [alphabet[b] for b in piece.encode("utf-8")]
+            words[(*spelling[:-1], spelling[-1] + "</w>")] += 1
     merges: list[Pair] = []
     spelled = dict(words)
     while len(merges) < count:
