@@ -77,7 +77,7 @@ def _row(row: Row) -> str:
         linked = f"{html.escape(name)}<br><span class='minor'>{sure}</span>"
         if row.abstained:
             linked = f"No entry matches<br><span class='minor'>nearest: {html.escape(name)}</span>"
-    own = row.own_name + (f", {row.meaning.side}" if row.meaning.side else "")
+    own = ", ".join(part for part in (row.own_name, row.meaning.side) if part)
     size = "" if row.longest_mm is None else f"{row.longest_mm:.1f} x {row.perpendicular_mm:.1f}"
     return (
         f'<tr class="{"flagged" if row.flagged else ""}"><td>{picture}</td>'
@@ -111,8 +111,11 @@ def picture_png(picture: Picture) -> bytes:
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    inner = mask
+    for _ in range(2):  # two pixels wide: one is lost when the page is scaled
+        padded = np.pad(inner, 1)
+        around = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        inner = inner & around
     return mask & ~inner
 
 
