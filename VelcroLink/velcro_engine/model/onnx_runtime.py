@@ -50,6 +50,8 @@ class OnnxRuntime:
         self.size = int(folder.config["size"])
         self.calibration: Calibration = calibration_of(folder.config)
         self.nothing = _nothing(folder.config)
+        self.trained_entities = frozenset(map(str, folder.config.get("trained_entities", ())))
+        self.text_only_factor = float(folder.config.get("text_only_factor", 1.0))
         for role in ("encoder", "decoder", "text", "vocabulary"):
             if role not in folder.files:
                 raise ModelError(f"'{folder.path}' lacks its {role}; install the model again.")

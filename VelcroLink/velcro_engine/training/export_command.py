@@ -22,6 +22,7 @@ from .vocabulary import learn_merges, write_merges
 
 MERGES = 5500
 CONTEXT_LENGTH = 128
+TEXT_ONLY_FACTOR = 0.93  # of the cosine with entries that no image showed, see linker.py
 
 
 def export_command(args: argparse.Namespace) -> int:
@@ -57,6 +58,7 @@ def export_command(args: argparse.Namespace) -> int:
         nothing=nothing,
         extra={
             "trained_entities": sorted(known),
+            "text_only_factor": TEXT_ONLY_FACTOR,
             "trained_steps": state.step,
             "licence": "CC BY-NC-SA 4.0, research and teaching, not for clinical use",
         },
