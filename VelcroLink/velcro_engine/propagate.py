@@ -32,6 +32,8 @@ from .request import SliceRequest
 from .slices import Slice, anatomical_axes, cut_plane, labels_to_slice, mask_to_voxels
 from .volume import Volume
 
+UNSURE = 0.6  # of the start's confidence: a model that was unsure there may be so elsewhere
+FINDING_GREY, FINDING_IDENTITY = 1.5, 0.2
 WORLD = {"sagittal": 0, "coronal": 1, "axial": 2}
 Point = tuple[float, float, int]
 Progress = Callable[[float, str], None]
@@ -178,6 +180,15 @@ def propagate(
     return _finished(work, kept, index, voxels, stopped, given, started)
 
 
+def _rules_for(rules: Rules, kind: str) -> Rules:
+    """A finding is what looks alike, and too ragged for the coarse grid of the image tokens."""
+    if kind == "anatomy" or rules.grey <= 0:
+        return rules
+    return replace(
+        rules, grey=max(rules.grey, FINDING_GREY), identity=FINDING_IDENTITY * rules.identity
+    )
+
+
 def _kept_steps(
     before: Propagation | None, plane: str, index: int, given: dict[int, tuple[Point, ...]]
 ) -> dict[int, Step]:
@@ -234,6 +245,9 @@ class _Work:
         identity = self._identity(getattr(encoded, "dense", None), window, shape)
         return mask_to_slice(decoded.mask, window, shape), decoded, identity
 
+    def _kind(self) -> str:
+        return "" if self.entry is None else self.linker.knowledge_base.entries[self.entry].kind
+
     def _identity(self, dense: np.ndarray | None, window, shape) -> np.ndarray | None:
         """By how much every pixel's token is closer to the start's entry than to any other entry of
         the knowledge base, over the temperature, within +-4; None for a runtime without tokens."""
@@ -280,6 +294,7 @@ class _Work:
         request = cut.request(box=box, points=prompts)
         logits, decoded, identity = self.decode(request)
         if mask is None or corrections:
+            self.rules = _rules_for(self.rules, self._kind())
             if identity is not None:
                 logits = logits + self.rules.identity * np.maximum(identity, -4)
             logits = sharpened(logits, cut.pixels, request, self.rules.grey)
@@ -361,7 +376,7 @@ class _Work:
 
     def _stop(self, found: Step, near: Step, start: Step, largest: int) -> str:
         area, rules = int(found.mask.sum()), self.rules
-        if found.confidence < rules.confidence:
+        if found.confidence < min(rules.confidence, UNSURE * start.confidence):
             return "the model is not sure of the mask"
         if area < max(rules.least_pixels, rules.least_share * largest):
             return "the region ends"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -166,10 +167,12 @@ def link_segments(
     sums: list[list[tuple[float, _Answer]]] = [[] for _ in shapes]
     dices: list[list[tuple[float, float]]] = [[] for _ in shapes]
     for done, ((plane, index), members) in enumerate(sorted(wanted.items(), key=str)):
-        progress(done / len(wanted), f"linking slice {done + 1} of {len(wanted)}")
+        fraction, message = done / len(wanted), f"linking slice {done + 1} of {len(wanted)}"
+        check = partial(progress, fraction, message)
+        check()
         cut = cut_picture(volume) if plane is None else cut_plane(volume, plane, index=index)
         asked = _questions(linker, cut, volume, segmentation, members, single_piece)
-        for question, answer in _answers(linker, asked, {} if memory is None else memory):
+        for question, answer in _answers(linker, asked, {} if memory is None else memory, check):
             weight = float(np.sqrt(question.mask.sum()))
             sums[question.segment].append((weight, answer))
             both = int(np.count_nonzero(answer.mask & question.mask))
@@ -267,8 +270,10 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
     return pieces == int(np.argmax(area))
 
 
-def _answers(linker: Linker, asked: list[_Asked], memory: dict):
-    """(question, answer) for all questions on one slice; windows that agree share an encoding."""
+def _answers(linker: Linker, asked: list[_Asked], memory: dict, check: Callable[[], None]):
+    """(question, answer) for all questions on one slice; windows that agree share an encoding.
+
+    check is called before every batch and may raise Cancelled."""
     windows: dict[str, list[_Asked]] = {}
     for question in asked:
         windows.setdefault(input_key(question.request, question.box), []).append(question)
@@ -278,6 +283,7 @@ def _answers(linker: Linker, asked: list[_Asked], memory: dict):
             runtime = linker.runtime
             encoded = runtime.encode(model_input(new[0].request, runtime.size, new[0].box))
             for start in range(0, len(new), BATCH):
+                check()
                 part = new[start : start + BATCH]
                 for question, answer in zip(part, decode(linker, encoded, part), strict=True):
                     memory[key, question.request.box] = answer
