@@ -116,9 +116,9 @@ def test_segments_that_share_a_labelmap_are_not_touched(volume, ask):
     for name, box in (("a", (5, 5, 12, 18)), ("b", (14, 5, 20, 18))):
         segmentation.AddEmptySegment(name, name)
         placed, result = ask(box)
-        from VelcroLinkLib.segmentation_result import _voxels, _write
+        from VelcroLinkLib.segmentation_result import _voxels, writeMask
 
-        _write(node, name, _voxels(volume, placed, result), volume)
+        writeMask(node, name, _voxels(volume, placed, result), volume)
     for name in ("a", "b"):
         before[name] = voxelsOf(volume, name)
         assert before[name].any()

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from velcro_engine.errors import GeometryError, InputError
-from velcro_engine.protocol import MAXIMUM_PAYLOAD
-from velcro_engine.volume_message import DTYPES
+from velcro_engine.protocol import MAXIMUM_PAYLOAD, VOLUME_DTYPES
 
 from .segmentation_voxels import (
     SegmentationVoxels,
@@ -52,7 +51,7 @@ def volumeFields(volumeNode: Any) -> dict[str, Any]:
         "id": volumeFingerprint(volumeNode),
         "name": volumeNode.GetName() or "",
         "shape": list(array.shape[:3]),
-        "dtype": dtype if dtype in DTYPES else "float64",
+        "dtype": dtype if dtype in VOLUME_DTYPES else "float64",
         "ijk_to_ras": geometry.ijkToWorld.tolist(),
         "modality": volumeModality(volumeNode),
     }

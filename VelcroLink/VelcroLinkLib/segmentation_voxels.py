@@ -15,7 +15,7 @@ import slicer
 import vtk
 
 from velcro_engine.errors import GeometryError, InputError
-from velcro_engine.volume import MAXIMUM_VOXELS
+from velcro_engine.request import MAXIMUM_VOXELS
 
 from .roi_geometry import matrixFromVtk, transformToWorld
 from .segmentation_result import PREVIEW_SEGMENT_ID

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
-from .volume import MAXIMUM_VOXELS
+from .request import MAXIMUM_VOXELS
 
 GAP_TOLERANCE = 0.1  # of the slice distance; scanners write positions with rounding
 

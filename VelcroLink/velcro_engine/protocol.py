@@ -30,6 +30,17 @@ PROTOCOL_VERSION = 1
 MAGIC = b"VLK1"
 _HEAD = struct.Struct("<4sII")
 MAXIMUM_HEADER = 16 * 1024 * 1024
+# numpy types in which a whole volume may be sent
+VOLUME_DTYPES = (
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "uint32",
+    "int32",
+    "float32",
+    "float64",
+)
 MAXIMUM_PAYLOAD = 1024 * 1024 * 1024
 
 

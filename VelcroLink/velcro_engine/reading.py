@@ -16,7 +16,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
-from .volume import LPS_TO_RAS, MAXIMUM_VOXELS, Volume, luminance, make_volume
+from .request import MAXIMUM_VOXELS
+from .volume import LPS_TO_RAS, Volume, luminance, make_volume
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr")

@@ -19,6 +19,7 @@ import numpy as np
 from .errors import GeometryError, InputError
 
 MAXIMUM_PIXELS = 4096 * 4096
+MAXIMUM_VOXELS = 500_000_000  # about 800^3; more is a damaged header more often than an image
 SAMPLES_PER_AXIS = 64  # window and foreground are read from at most 64 samples along each axis
 PLANES = ("axial", "coronal", "sagittal", "oblique")
 MODALITIES = ("CT", "MR", "XR", "US", "other")

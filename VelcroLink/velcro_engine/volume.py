@@ -20,8 +20,6 @@ from .request import (
     strided_sample,
 )
 
-MAXIMUM_VOXELS = 500_000_000  # about 800^3; more is a damaged header far more often than an image
-
 # ITK's patient coordinates run to left, posterior, superior; the engine speaks RAS.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

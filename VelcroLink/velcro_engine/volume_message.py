@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
-from .volume import MAXIMUM_VOXELS, Volume, make_volume
-
-DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+from .protocol import VOLUME_DTYPES
+from .request import MAXIMUM_VOXELS
+from .volume import Volume, make_volume
 
 
 def volume_of(
@@ -57,7 +57,12 @@ def array_of(told: dict[str, Any], payload: bytes) -> tuple[np.ndarray, bytes]:
         name = str(told["dtype"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError("A volume's size or type is missing.", repr(error)) from error
-    if len(shape) != 3 or min(shape) < 1 or math.prod(shape) > MAXIMUM_VOXELS or name not in DTYPES:
+    if (
+        len(shape) != 3
+        or min(shape) < 1
+        or math.prod(shape) > MAXIMUM_VOXELS
+        or name not in VOLUME_DTYPES
+    ):
         raise InputError("A volume's size or type cannot be used.")
     dtype = np.dtype(name).newbyteorder("<")
     size = math.prod(shape) * dtype.itemsize
