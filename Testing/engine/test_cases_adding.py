@@ -93,7 +93,7 @@ def test_a_picture_tells_places_of_the_picture_only(linker):
     item = item_of_link("a", request, result, linker.runtime, linker.knowledge_base)
     assert item.side is None and item.places[0].zone == "middle, right half of the picture"
     condition = condition_of_link(result, linker.knowledge_base, request)
-    assert condition.zone == "middle, right half of the picture" and condition.unknown_side
+    assert condition.zone == "" and condition.side is None and condition.unknown_side
 
 
 def test_a_region_is_found_by_its_place(linker, library):

@@ -18,6 +18,8 @@ from ..result import LinkResult
 from .record import LocationCondition, Place
 
 THIRD = 1 / 3
+NEARLY = 0.25  # of the first entry's confidence: from here on another one may be right
+NEARLY_MOST = 5
 REGION_ENTRIES = {"limb": "body", "fetus": "body"}  # a region that is no entry of its own
 
 
@@ -43,25 +45,30 @@ def condition_of_link(
     """Where a linked region lies, as a condition, from what the link says and measured.
 
     A finding is bound to its places, side and zone; anatomy to its entry and side alone, since the
-    part of it that is seen changes from slice to slice. On a picture the place in the picture
-    stands for the side. Raises InputError when the link has no entry.
+    part of it that is seen changes from slice to slice. Entries of the same kind that are nearly as
+    likely as the first count as well: a doubtful link must not shut out the right place.
+    Raises InputError when the link has no entry.
     """
     if not result.entries:
         raise InputError("The region has no entry, hence no place; name one.")
     first = result.entries[0]
     entry = base.entry(first.id)
+    is_finding = entry.kind != "anatomy"
     attributes = dict(result.attributes)
-    on_picture = picture_zone(result.mask, request) if request is not None else ""
-    if on_picture:
+    if request is not None and (on_picture := picture_zone(result.mask, request)):
         attributes["picture_zone"] = on_picture
-    places = places_of(entry, first.side, attributes)
-    sided = entry.laterality in ("paired", "any")
-    bound = entry.kind != "anatomy" or (bool(on_picture) and sided)
+    places: list[Place] = []
+    for linked in result.entries[:NEARLY_MOST]:
+        known = base.entry(linked.id)
+        if linked.confidence < NEARLY * first.confidence:
+            break
+        if (known.kind != "anatomy") == is_finding:
+            places += places_of(known, first.side, attributes)
     return LocationCondition(
         tuple(dict.fromkeys(place.entry for place in places)),
         places[0].side,
-        places[0].zone if bound else "",
-        unknown_side=entry.kind == "anatomy",
+        places[0].zone if is_finding else "",
+        unknown_side=not is_finding,
     )
 
 

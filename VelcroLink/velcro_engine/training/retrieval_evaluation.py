@@ -42,6 +42,7 @@ STEP_MM = 12.0  # at least, between slices
 QUERIES_PER_CASE = 40
 LIBRARY_PER_CASE = 60
 FIRST = 5
+RANKED = 10
 Truth = tuple[str, str | None, str]
 
 
@@ -151,17 +152,21 @@ def truth(sample: Sample, region: Region, item: Item, linker: Linker) -> Truth:
 
 def linked(region: Region, linker: Linker) -> LinkResult:
     """What the linker would answer for the region."""
-    entry = linker.knowledge_base.entries[int(np.argmax(region.probabilities))]
+    order = np.argsort(-region.probabilities, kind="stable")[:RANKED]
+    ranked = [linker.knowledge_base.entries[int(n)] for n in order]
+    entry = ranked[0]
     runtime = linker.runtime
     has_position = region.request.pixel_to_ras is not None
     side = side_of(entry.laterality, region.side, has_position, runtime.calibration.side_margin)
-    confidence = float(region.probabilities.max())
     attributes = measure(region.mask, region.request, entry.size_mm)
     zone = picture_zone(region.mask, region.request)
     if zone:
         attributes["picture_zone"] = zone
-    first = LinkedEntry(entry.id, entry.name, side, confidence)
-    return LinkResult(region.mask, (first,), False, attributes, region.embedding)
+    entries = tuple(
+        LinkedEntry(e.id, e.name, side, float(region.probabilities[n]))
+        for e, n in zip(ranked, order, strict=True)
+    )
+    return LinkResult(region.mask, entries, False, attributes, region.embedding)
 
 
 def condition_of(region: Region, linker: Linker) -> tuple[LocationCondition, str]:
