@@ -73,7 +73,7 @@ def test_entry_without_code_goes_under_the_private_scheme_and_cannot_break_the_t
 
 
 def test_every_code_we_add_is_in_slicers_lists(slicerLists):
-    codes = json.loads((ROOT / "VelcroLink/Resources/terminology.json").read_text())
+    codes = json.loads((ROOT / "VelcroLink/Resources/terminology.json").read_text(encoding="utf-8"))
     context, found = codes["type_context"], slicer.vtkSlicerTerminologyCategory()
     categories = set()
     for n in range(slicerLists.GetNumberOfCategoriesInTerminology(context)):
@@ -137,7 +137,9 @@ def test_type_unknown_to_slicer_is_no_type():
 
 def test_every_entry_of_the_knowledge_base_gives_a_readable_tag(slicerLists):
     files = sorted((ROOT / "Resources/KnowledgeBase/entries").glob("*.json"))
-    entries = [entry for file in files for entry in json.loads(file.read_text())["entries"]]
+    entries = [
+        entry for file in files for entry in json.loads(file.read_text(encoding="utf-8"))["entries"]
+    ]
     assert len(entries) > 100
     for entry in entries:
         tag = terminologyTag(entry, "left" if entry["laterality"] == "paired" else None)

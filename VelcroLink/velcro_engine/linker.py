@@ -146,7 +146,7 @@ class Linker:
 
 def _trust(runtime: Runtime, knowledge_base: KnowledgeBase) -> np.ndarray:
     """Factor of each entry's cosine: a little below 1 for entries that no training image showed,
-    so that a text alone does not outrank a structure the model has seen (decision 8)."""
+    so that a text alone does not outrank a structure the model has seen (decision 9)."""
     seen: frozenset[str] = getattr(runtime, "trained_entities", frozenset())
     factor = getattr(runtime, "text_only_factor", 1.0) if seen else 1.0
     return np.array(
