@@ -69,7 +69,7 @@ def _add_evaluate(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="measure a model on labelled cases",
-        description="Measure as Resources/Decisions/benchmark.md says; writes metrics.json, "
+        description="Measure one task on labelled cases or reports; writes metrics.json and, for linking, "
         "rows.csv, confusion.png and index.html.",
     )
     parser.add_argument("--task", choices=tuple(TASKS), default="linking")
