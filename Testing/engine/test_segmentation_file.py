@@ -35,7 +35,7 @@ def test_a_tag_has_seven_parts_and_the_side_is_a_modifier():
 
 def test_an_entry_without_snomed_code_gets_a_private_scheme():
     parts = terminology_tag(EDEMA, None).split("~")
-    assert parts[2] == "99VELCRO^peritumoral_edema^Peritumoral edema"
+    assert parts[2] == "99VELCROLINK^peritumoral_edema^Peritumoral edema"
 
 
 def test_characters_that_separate_never_come_from_a_name():

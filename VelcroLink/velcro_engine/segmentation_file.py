@@ -18,7 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
-from .knowledge_base.entry import Entry
+from .knowledge_base.entry import OWN_SCHEME, Entry
 from .volume import LPS_TO_RAS, Volume
 
 CONTEXT = "Segmentation category and type - DICOM master list"
@@ -49,11 +49,11 @@ class Segment:
 def terminology_tag(entry: Entry, side: str | None) -> str:
     """The entry as Slicer's serialised terminology: seven parts joined by `~`.
 
-    The type is the entry's SNOMED CT code; without one, its id under the private scheme 99VELCRO.
+    The type is the entry's SNOMED CT code; without one, its id under the private scheme 99VELCROLINK.
     """
     code = next((c for c in entry.codes if c.scheme == "SCT"), None)
     kind = (
-        f"99VELCRO^{entry.id}^{_clean(entry.name)}"
+        f"{OWN_SCHEME}^{entry.id}^{_clean(entry.name)}"
         if code is None
         else f"SCT^{code.value}^{_clean(code.meaning or entry.name)}"
     )

@@ -27,6 +27,8 @@ REGIONS = (
     "body",
     "fetus",
 )
+# private scheme of entries without a SNOMED CT code; the panel writes the same
+OWN_SCHEME = "99VELCROLINK"
 KNOWN_SCHEMES = ("SCT", "UMLS", "UBERON", "RADLEX", "MESH", "FMA", "TA2")
 MAXIMUM_NAME = 200
 MAXIMUM_DEFINITION = 10_000

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from ..knowledge_base import KnowledgeBase
-from ..knowledge_base.entry import KNOWN_SCHEMES
+from ..knowledge_base.entry import KNOWN_SCHEMES, OWN_SCHEME
 from ..knowledge_base.search import SearchIndex
 from ..knowledge_base.spelling import fold
 from ..knowledge_base.store import ROOTS
@@ -76,7 +76,7 @@ class NameReader:
 
     def _coded(self, segment: NamedSegment, named: str | None) -> str | None:
         for code in segment.codes:
-            if code.scheme.upper() == "99VELCRO" and code.value in self.knowledge_base.by_id:
+            if code.scheme.upper() == OWN_SCHEME and code.value in self.knowledge_base.by_id:
                 return code.value
             if code.scheme.upper() not in KNOWN_SCHEMES:
                 self.unknown_schemes.add(code.scheme)

@@ -16,13 +16,12 @@ from typing import Any
 
 from ...errors import KnowledgeBaseError
 from ...resources import write_atomically
-from ..entry import Entry, code_key, entry_to_dict
+from ..entry import OWN_SCHEME, Entry, code_key, entry_to_dict
 from ..store import KnowledgeBase
 from .json_files import parse
 from .rows import ImportResult, Rows, read_text, root_parent, sentence_case, slug
 
 CONTEXT = "Segmentation category and type - VelcroLink"
-OWN_SCHEME = "99VELCROLINK"
 _SCHEMA = (
     "https://raw.githubusercontent.com/qiicr/dcmqi/master/doc/schemas/segment-context-schema.json#"
 )
