@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from standin_runtime import DIMENSION, StandInRuntime, text_vector
 
+from standin_runtime import DIMENSION, StandInRuntime, text_vector
 from velcro_engine.knowledge_base import text
 from velcro_engine.model.preprocess import STRIDE
 

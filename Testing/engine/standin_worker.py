@@ -10,7 +10,6 @@ from velcro_engine import worker
 
 def open_runtime(model=None):
     from standin_runtime import StandInRuntime
-
     from velcro_engine.knowledge_base import load_knowledge_base
 
     seconds = float(os.environ.get("STANDIN_ENCODE_SECONDS", "0"))

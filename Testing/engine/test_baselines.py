@@ -5,9 +5,9 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-import tiny_cases
 import torch
 
+import tiny_cases
 from velcro_engine import cli
 from velcro_engine.errors import InputError, ModelError
 from velcro_engine.training.baseline_models.networks import (

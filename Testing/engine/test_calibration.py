@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-import tiny_cases
 
+import tiny_cases
 from velcro_engine import cli
 from velcro_engine.runtime import Calibration, model_folder
 from velcro_engine.slices import Slice

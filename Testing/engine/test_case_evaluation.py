@@ -6,6 +6,7 @@ from argparse import Namespace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from grounding_runtime import GroundingRuntime, grey_of
 
 pytest.importorskip("scipy", reason="evaluation needs the training extras")

@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from grounding_runtime import GroundingRuntime, grey_of
 from test_worker import Client
-
 from velcro_engine import cli
 from velcro_engine.cases import CaseLibrary, Query
 from velcro_engine.cases.adding import add_reports, item_of_link, report_items

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cases_store import MODEL, roi, vector
 
+from test_cases_store import MODEL, roi, vector
 from velcro_engine.cases import CaseLibrary, Query, library_path
 from velcro_engine.cases.schema import SCHEMA_VERSION
 from velcro_engine.errors import InputError

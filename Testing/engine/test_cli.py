@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from affines import matrix
 from standin_runtime import StandInRuntime
 from test_volume import noise, sitk_image, write_dicom_series
-
 from velcro_engine import cli, linker
 from velcro_engine.errors import InputError
 from velcro_engine.knowledge_base import load_knowledge_base

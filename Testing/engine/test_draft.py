@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from test_cases_store import MODEL, vector
 
+from test_cases_store import MODEL, vector
 from velcro_engine.cases import Item, Place
 from velcro_engine.cases.record import Hit
 from velcro_engine.draft_check import strike_unsupported

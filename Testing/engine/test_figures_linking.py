@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import tiny_cases
 
+import tiny_cases
 from velcro_engine.reading import read_volume
 from velcro_engine.slices import anatomical_slices, labels_to_slice
 from velcro_engine.training.benchmark_samples import case_slices, loosened, read_label_array

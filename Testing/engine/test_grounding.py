@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from grounding_runtime import GroundingRuntime, grey_of
 
+from grounding_runtime import GroundingRuntime, grey_of
 from velcro_engine import ground_command
 from velcro_engine.cli import main
 from velcro_engine.errors import InputError

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from standin_runtime import StandInRuntime, text_vector
 
+from standin_runtime import StandInRuntime, text_vector
 from velcro_engine.entry_embeddings import (
     entry_embeddings,
     read_entry_embeddings,

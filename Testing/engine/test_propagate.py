@@ -2,8 +2,8 @@ import json
 
 import numpy as np
 import pytest
-from standin_runtime import StandInRuntime, text_vector
 
+from standin_runtime import StandInRuntime, text_vector
 from velcro_engine.errors import Cancelled, GeometryError, InputError
 from velcro_engine.knowledge_base import load_knowledge_base, text
 from velcro_engine.linker import Linker

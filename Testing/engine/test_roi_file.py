@@ -2,8 +2,8 @@ import json
 
 import numpy as np
 import pytest
-from affines import rotation
 
+from affines import rotation
 from velcro_engine.errors import InputError
 from velcro_engine.roi_file import box_between, read_region
 

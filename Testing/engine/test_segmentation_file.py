@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from affines import AFFINES
 
+from affines import AFFINES
 from velcro_engine.errors import InputError
 from velcro_engine.knowledge_base.entry import Code, Entry
 from velcro_engine.segmentation_file import Segment, colour_of, terminology_tag, write_segmentation

@@ -2,11 +2,11 @@ from itertools import product
 
 import numpy as np
 import pytest
-from affines import AFFINES, matrix, rotation, volume_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from affines import AFFINES, matrix, rotation, volume_of
 from velcro_engine.errors import GeometryError, InputError
 from velcro_engine.request import plane_of
 from velcro_engine.slices import (

@@ -7,11 +7,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-import tiny_cases
 import torch
 from segment_anything import sam_model_registry
 from segment_anything.build_sam import _build_sam
 
+import tiny_cases
 from velcro_engine.errors import InputError, ModelError
 from velcro_engine.model.network import VelcroNetwork
 from velcro_engine.model.preprocess import MAXIMUM_POINTS, ModelInput

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+
 import tiny_cases
 from tiny_cases import SIZE
-
 from velcro_engine.model.preprocess import (
     GREY_MEAN,
     GREY_STD,

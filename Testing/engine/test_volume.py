@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from affines import AFFINES, matrix
 
+from affines import AFFINES, matrix
 from velcro_engine.errors import GeometryError, InputError
 from velcro_engine.reading import read_volume
 from velcro_engine.slices import cut_slice

@@ -14,11 +14,11 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "VelcroLink")]
 
-import mrml_scene as ms
 import numpy as np
 import slicer
-import test_geometry_matrix as matrix
 
+import mrml_scene as ms
+import test_geometry_matrix as matrix
 from velcro_engine.result import LinkResult
 from VelcroLinkLib.mask_voxels import maskToVoxels
 from VelcroLinkLib.segmentation_result import acceptPreview, showPreview

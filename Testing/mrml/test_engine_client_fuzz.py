@@ -8,8 +8,8 @@ import signal
 import sys
 
 import pytest
-from test_engine_client import WORKER, EngineState, Panel, isAlive, makePanel, placed, untilGone
 
+from test_engine_client import WORKER, EngineState, Panel, isAlive, makePanel, placed, untilGone
 from VelcroLinkLib.engine_client import EngineClient
 
 __all__ = ["makePanel"]

@@ -7,10 +7,10 @@ half a voxel of the plane and, seen along the normal, inside the ellipse.
 
 from __future__ import annotations
 
-import mrml_scene as ms
 import numpy as np
 import pytest
 
+import mrml_scene as ms
 from velcro_engine import slices
 from velcro_engine.result import LinkResult
 from velcro_engine.volume import make_volume

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import mrml_scene as ms
 import numpy as np
 import pytest
 
+import mrml_scene as ms
 from velcro_engine.errors import GeometryError
 from VelcroLinkLib.roi_geometry import (
     alignRoiWithSlice,

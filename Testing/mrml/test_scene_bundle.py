@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import mrml_scene as ms
 import numpy as np
 import pytest
 import slicer
 
+import mrml_scene as ms
 from velcro_engine.result import LinkedEntry, LinkResult
 from VelcroLinkLib.results_table import results
 from VelcroLinkLib.roi_geometry import roiCornersRas

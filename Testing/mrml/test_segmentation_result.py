@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import types
 
-import mrml_scene as ms
 import numpy as np
 import pytest
 import slicer
 
+import mrml_scene as ms
 from velcro_engine.errors import GeometryError, InputError
 from velcro_engine.result import LinkedEntry, LinkResult
 from VelcroLinkLib.results_table import results, resultsTable

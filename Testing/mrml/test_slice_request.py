@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import mrml_scene as ms
 import numpy as np
 import pytest
 import slicer
 
+import mrml_scene as ms
 from velcro_engine import slices
 from velcro_engine.errors import GeometryError, InputError
 from velcro_engine.volume import make_volume

@@ -12,11 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-import mrml_scene as ms
 import numpy as np
 import pytest
-from test_engine_client import Panel, untilGone
 
+import mrml_scene as ms
+from test_engine_client import Panel, untilGone
 from velcro_engine.resources import resource_path
 from VelcroLinkLib.engine_client import EngineClient, EngineState
 from VelcroLinkLib.results_table import results

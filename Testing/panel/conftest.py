@@ -60,9 +60,10 @@ def worker_script(tmp_path, monkeypatch):
 @pytest.fixture
 def driver(application, slot_errors, worker_script, monkeypatch):
     """The module, freshly loaded in an empty scene; afterwards nothing of it may be left."""
+    from PySide6 import QtCore
+
     from driver import Driver
     from host import packaging
-    from PySide6 import QtCore
 
     packaging.reset()
     slicer.mrmlScene = application.scene

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import slicer
-from host.application import Application
 from PySide6 import QtCore, QtTest
+
+from host.application import Application
 
 LEFT = QtCore.Qt.MouseButton.LeftButton
 NO_KEYS = QtCore.Qt.KeyboardModifier.NoModifier

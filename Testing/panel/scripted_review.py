@@ -15,8 +15,8 @@ import os
 import time
 
 import numpy as np
-from scripted_worker import script
 
+from scripted_worker import script
 from velcro_engine.review import review_segmentation
 from velcro_engine.review.table import review_document
 from velcro_engine.review_handlers import _segmentation

@@ -17,8 +17,8 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
-import scripted_worker
 
+import scripted_worker
 from velcro_engine import worker
 from velcro_engine.cases import handlers as case_handlers
 from velcro_engine.draft_handler import draft  # noqa: F401 - found by its name

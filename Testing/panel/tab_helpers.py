@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from host.pythonqt import qt
 from PySide6 import QtCore, QtGui
+
+from host.pythonqt import qt
 from test_panel_layout import cut_widgets, disabled_without_reason, set_dock_width
 
 HERE = Path(__file__).resolve().parent

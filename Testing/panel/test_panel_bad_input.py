@@ -233,9 +233,8 @@ def test_cancel_ends_a_link_in_under_a_second(driver, deaf):
 
 
 def test_a_missing_package_is_offered_by_one_inline_button(driver, monkeypatch):
-    from host import packaging
-
     import VelcroLinkLib.install_check as install_check
+    from host import packaging
 
     real = install_check.importlib.metadata.version
     there = {"onnxruntime": False}

@@ -7,6 +7,7 @@ import sqlite3
 
 import pytest
 import slicer
+
 from tab_helpers import CORNERS, assert_fits, linked, prepare_worker, reached_by_tab, show_tab, snap
 
 LEFT_CORNERS = ([-20, 20, 0], [-52, -10, 0])

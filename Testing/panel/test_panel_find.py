@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import slicer
 from PySide6 import QtCore, QtTest
+
 from tab_helpers import assert_fits, prepare_worker, reached_by_tab, show_tab, snap
 
 

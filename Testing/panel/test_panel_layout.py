@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from host.pythonqt import qt
 from PySide6 import QtCore, QtTest, QtWidgets
+
+from host.pythonqt import qt
 
 CORNERS = ([20, 20, 0], [52, -10, 0])
 DOCK_WIDTH = 320

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from host.pythonqt import qt
 from PySide6 import QtCore, QtTest
+
+from host.pythonqt import qt
 
 PREVIEW = "VelcroLink preview"
 RIGHT_WHITE_MATTER = ([20, 20, 0], [52, -10, 0])  # corners in RAS, mm

@@ -8,9 +8,10 @@ import sys
 import types
 from pathlib import Path
 
-import cmake_lists
 import pytest
 import slicer
+
+import cmake_lists
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "VelcroLink"

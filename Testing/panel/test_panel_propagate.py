@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slicer
+
 from host.pythonqt import qt
 
 CORNERS = ([20, 20, 0], [52, -10, 0])

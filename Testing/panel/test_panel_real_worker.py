@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import slicer
 from PySide6 import QtCore, QtGui
+
 from sample_brain import load_brain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,6 @@ def real(application, slot_errors, tmp_path, monkeypatch):
     """The module with the real worker and a model."""
     from conftest import assert_gone
     from driver import Driver
-
     from velcro_engine.errors import VelcroError
     from velcro_engine.runtime import bundled_model_path
 

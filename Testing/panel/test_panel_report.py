@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import slicer
 from PySide6 import QtGui
+
 from tab_helpers import assert_fits, linked, prepare_worker, reached_by_tab, show_tab, snap
 
 

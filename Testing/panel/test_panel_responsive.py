@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 
 import slicer
+
 from heartbeat import Heartbeat
 
 LIMIT_MS = 100.0

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
+from PySide6 import QtCore, QtGui, QtTest
+
 from heartbeat import Heartbeat
 from host.pythonqt import qt
-from PySide6 import QtCore, QtGui, QtTest
 from test_panel_layout import cut_widgets, disabled_without_reason, set_dock_width, value
 
 BALLS = {  # name: (centre RAS mm, radius mm)

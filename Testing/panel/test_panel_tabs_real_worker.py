@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tab_helpers import show_tab, snap
 from test_panel_real_worker import RIGHT_THALAMUS, brain, real  # noqa: F401 - fixtures
 

@@ -30,7 +30,7 @@ SMALLEST_QUANTISED = 2048
 
 
 class EncoderGraph(nn.Module):
-    """image, position -> embedding, fine4, fine2, pixels, dense, dense_side."""
+    """image, position -> embedding, fine4, fine2, pixels, posterior, dense, dense_side."""
 
     def __init__(self, network: VelcroNetwork) -> None:
         super().__init__()
@@ -41,7 +41,9 @@ class EncoderGraph(nn.Module):
         dense, side = self.network.dense(encoded)
         assert encoded.fine4 is not None
         assert encoded.fine2 is not None and encoded.pixels is not None
-        return encoded.embedding, encoded.fine4, encoded.fine2, encoded.pixels, dense, side
+        assert encoded.posterior is not None
+        maps = (encoded.embedding, encoded.fine4, encoded.fine2, encoded.pixels, encoded.posterior)
+        return *maps, dense, side
 
 
 class DecoderGraph(nn.Module):
@@ -57,6 +59,7 @@ class DecoderGraph(nn.Module):
         fine4: Tensor,
         fine2: Tensor,
         pixels: Tensor,
+        posterior: Tensor,
         points: Tensor,
         labels: Tensor,
     ) -> tuple[Tensor, ...]:
@@ -65,7 +68,8 @@ class DecoderGraph(nn.Module):
             embedding.expand(n, -1, -1, -1),
             fine4.expand(n, -1, -1, -1),
             fine2.expand(n, -1, -1, -1),
-            pixels.expand(n, -1, -1, -1),
+            pixels,
+            posterior,
         )
         out = self.network.decode(rows, points, labels)
         return out.masks, out.iou, out.embedding, out.side
@@ -104,7 +108,7 @@ def export_network(network: VelcroNetwork, folder: Path) -> None:
         (image, position),
         folder / "encoder.onnx",
         ("image", "position"),
-        ("embedding", "fine4", "fine2", "pixels", "dense", "dense_side"),
+        ("embedding", "fine4", "fine2", "pixels", "posterior", "dense", "dense_side"),
     )
     with torch.no_grad():
         encoded = EncoderGraph(network)(image, position)
@@ -114,9 +118,9 @@ def export_network(network: VelcroNetwork, folder: Path) -> None:
     outs = ("masks", "iou", "roi", "side")
     _export(
         DecoderGraph(network),
-        (*encoded[:4], points, labels),
+        (*encoded[:5], points, labels),
         folder / "decoder.onnx",
-        ("embedding", "fine4", "fine2", "pixels", "points", "labels"),
+        ("embedding", "fine4", "fine2", "pixels", "posterior", "points", "labels"),
         outs,
         {name: {0: "n"} for name in ("points", "labels", *outs)},
     )

@@ -1,9 +1,11 @@
 """The VELCRO network in torch: backbone, segment-anything's prompt encoder and decoder, RoI head.
 
 The decoder's mask token, after it has attended to the prompt and to the whole slice, names the
-region (Carbone et al., "Visual Medical Entity Linking with VELCRO", ML4H 2025). Two things are ours:
-each image token knows where in the patient it lies (`preprocess.position_map`), and the region
-embedding also reads the image tokens under the predicted mask.
+region (Carbone et al., "Visual Medical Entity Linking with VELCRO", ML4H 2025). Four things are ours:
+each image token knows where in the patient it lies (`preprocess.position_map`); the region embedding
+also reads the image tokens and the linked pixels under the decoder's mask; box and points are also
+drawn as maps, as SAM does with mask prompts; and the mask adds what the linked pixels say, each on
+its own, about belonging to the region's entity.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .preprocess import NO_POINT, POSITION_CHANNELS, STRIDE
+
+BOX_EDGE = 1.5  # input pixels over which a drawn box fades
+POINT_SPREAD = 6.0  # input pixels, one sigma of a drawn point
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,19 @@ class MixingBlock(nn.Module):
         return x + self.reduce(F.gelu(self.expand(self.norm(self.spatial(x)))))
 
 
+def _residual(width: int, inner: int) -> nn.Sequential:
+    """3 x 3 convolution and back; adds nothing until it is trained."""
+    block = nn.Sequential(
+        nn.Conv2d(width, inner, 3, padding=1, bias=False),
+        nn.BatchNorm2d(inner),
+        nn.ReLU(),
+        nn.Conv2d(inner, width, 1, bias=False),
+        nn.BatchNorm2d(width),
+    )
+    nn.init.zeros_(block[4].weight)
+    return block
+
+
 class FineMaps(nn.Module):
     """What masks are drawn from: the neck's knowledge brought to the backbone's fine levels.
 
@@ -71,13 +89,16 @@ class FineMaps(nn.Module):
             nn.Conv2d(n, n, 1),
             nn.ReLU(),
         )
+        self.more4, self.more2 = _residual(64, 64), _residual(n, 2 * n)
         self.fine4, self.fine2 = nn.Conv2d(64, width // 4, 1), nn.Conv2d(n, width // 8, 1)
 
     def forward(self, neck: Tensor, f4: Tensor, f2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = F.interpolate(self.from8(neck), scale_factor=2.0, mode="nearest") + self.from4(f4)
         x = self.mix4(x)
+        x = x + self.more4(x)
         y = F.interpolate(self.to2(x), scale_factor=2.0, mode="nearest") + self.from2(f2)
         y = self.mix2(y)
+        y = y + self.more2(y)
         return self.fine4(x), self.fine2(y), y
 
 
@@ -149,6 +170,31 @@ class VelcroPromptEncoder(PromptEncoder):
             out = out + (labels == index)[..., None].to(out.dtype) * kind.weight
         return out
 
+    @staticmethod
+    def draw(points: Tensor, labels: Tensor, height: int, width: int, pixel: int) -> Tensor:
+        """The prompt as three maps N x 3 x height x width, values 0..1: inside the box, near a
+        point inside, near a point outside. `pixel`: input pixels to a pixel of the maps."""
+        y = torch.arange(height, device=points.device) * float(pixel) + (pixel - 1) / 2
+        x = torch.arange(width, device=points.device) * float(pixel) + (pixel - 1) / 2
+
+        def corner(kind: int) -> Tensor:
+            return (points * (labels == kind).to(points.dtype)[..., None]).sum(1)
+
+        low, high = corner(2), corner(3)
+        has_box = (labels == 2).to(points.dtype).sum(1).clamp(max=1)
+        across = torch.sigmoid((x - low[:, :1]) / BOX_EDGE)
+        across = across * torch.sigmoid((high[:, :1] - x) / BOX_EDGE)
+        down = torch.sigmoid((y - low[:, 1:]) / BOX_EDGE)
+        down = down * torch.sigmoid((high[:, 1:] - y) / BOX_EDGE)
+        maps = [has_box[:, None, None] * down[:, :, None] * across[:, None, :]]
+        spread = 2 * POINT_SPREAD**2
+        near_x = torch.exp(-((x - points[..., :1]) ** 2) / spread)  # N x P x width
+        near_y = torch.exp(-((y - points[..., 1:]) ** 2) / spread)
+        for kind in (1, 0):
+            here = (labels == kind).to(points.dtype)[..., None]
+            maps.append(torch.einsum("nph,npw->nhw", near_y * here, near_x).clamp(max=1))
+        return torch.stack(maps, dim=1)
+
 
 class VelcroMaskDecoder(MaskDecoder):
     """segment-anything's mask decoder that also returns its mask token and reads fine maps."""
@@ -161,6 +207,7 @@ class VelcroMaskDecoder(MaskDecoder):
         dense: Tensor,
         fine4: Tensor | None,
         fine2: Tensor | None,
+        drawn: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """All N x ... (one row a prompt) -> mask logits N x h x w, IoU N, mask token N x C."""
         n = sparse.shape[0]
@@ -178,6 +225,8 @@ class VelcroMaskDecoder(MaskDecoder):
         x = up2(act1(norm(x)))
         if fine2 is not None:
             x = x + fine2
+        if drawn is not None:
+            x = x + drawn
         x = act2(x)
         kernel = self.output_hypernetworks_mlps[0](token)
         masks = torch.einsum("nc,nchw->nhw", kernel, x)
@@ -202,21 +251,25 @@ class RegionHead(nn.Module):
 
 @dataclass
 class Encoded:
-    """What a slice leaves behind: embedding B x C x h x w, fine maps, and pixel features with the
-    inverse length of each pixel's embedding, B x 49 x S/2 x S/2 (or None)."""
+    """What a slice leaves behind: embedding B x C x h x w and fine maps, and of every pixel of the
+    S/2 grid its features with the inverse length of its embedding (`pixels` B x 49 x S/2 x S/2)
+    and the share of each training entity (`posterior` B x (E + 1) x S/2 x S/2)."""
 
     embedding: Tensor
     fine4: Tensor | None
     fine2: Tensor | None
     pixels: Tensor | None = None
+    posterior: Tensor | None = None
 
     def rows(self, index: Tensor) -> Encoded:
-        """One row for each prompt."""
+        """One row for each prompt; what is said of pixels stays one row a slice, since prompts
+        come slice by slice, the same number for each."""
         return Encoded(
             self.embedding[index],
             None if self.fine4 is None else self.fine4[index],
             None if self.fine2 is None else self.fine2[index],
-            None if self.pixels is None else self.pixels[index],
+            self.pixels,
+            self.posterior,
         )
 
 
@@ -233,8 +286,10 @@ class Decoded:
 class VelcroNetwork(nn.Module):
     """Encoder, prompt encoder, decoder, region head and dense head."""
 
-    def __init__(self, config: NetworkConfig, sam: nn.Module | None = None) -> None:
-        """`sam`: a model of `segment_anything.sam_model_registry`; then its encoder, and the
+    def __init__(
+        self, config: NetworkConfig, sam: nn.Module | None = None, entities: int = 0
+    ) -> None:
+        """`entities`: how many are trained. `sam`: a model of `segment_anything.sam_model_registry`; then its encoder, and the
         weights of its prompt encoder and decoder, are taken and `config.width` must be 256."""
         super().__init__()
         self.config = config
@@ -270,18 +325,29 @@ class VelcroNetwork(nn.Module):
         self.region_head = RegionHead(c, d)
         self.dense_head = nn.Conv2d(c, d + 3, 1)
         self.pixel_head = nn.Linear(FineMaps.channels, d) if sam is None else None
-        self.agreement = nn.Parameter(torch.tensor([8.0, 0.45]))  # its weight, and where it is even
+        # the entities' unit vectors times the temperature's inverse, "nothing" last
+        self.register_buffer("prototypes", torch.zeros(entities + 1, d))
+        if sam is None:
+            self.pixel_gain = nn.Parameter(torch.tensor(1.0))
+            self.region_gain = nn.Parameter(torch.tensor(0.3))  # of the pixels in the embedding
+            self.agreement = nn.Parameter(torch.tensor([0.5, 0.5]))  # of log-odds; where even
+            self.drawn_grid = nn.Conv2d(3, c, 1)
+            self.drawn_fine = nn.Conv2d(3, c // 8, 1)
+            for drawn in (self.drawn_grid, self.drawn_fine):
+                nn.init.zeros_(drawn.weight)
+                nn.init.zeros_(drawn.bias)
 
     def encode(self, image: Tensor, position: Tensor) -> Encoded:
         embedding, fine4, fine2, pixels = self.encoder(image, position)
-        if pixels is not None:
-            pixels = self._measured(pixels)
-        return Encoded(embedding, fine4, fine2, pixels)
+        if pixels is None:
+            return Encoded(embedding, fine4, fine2)
+        measured = self._measured(pixels)
+        return Encoded(embedding, fine4, fine2, measured, self.pixel_logits(measured).softmax(1))
 
     def _measured(self, pixels: Tensor) -> Tensor:
-        """Pixel features B x 48 x h x w -> B x 49 x h x w, such that a region embedding's cosine
-        with every pixel's embedding is one product (`_agreement`) and the 256-d embeddings of all
-        pixels are never built: |W y + b|^2 = y'W'W y + 2 b'W y + b'b."""
+        """Pixel features B x 48 x h x w -> B x 49 x h x w, such that any vector's cosine with every
+        pixel's embedding is one product and the 256-d embeddings of all pixels are never built:
+        |W y + b|^2 = y'W'W y + 2 b'W y + b'b."""
         assert self.pixel_head is not None
         weight, bias = self.pixel_head.weight, self.pixel_head.bias
         with torch.autocast(pixels.device.type, enabled=False):
@@ -291,25 +357,18 @@ class VelcroNetwork(nn.Module):
             inverse = (squared + bias @ bias).clamp(min=1e-6).rsqrt()
             return torch.cat([y * inverse, inverse], dim=1)
 
-    def _agreement(self, region: Tensor, measured: Tensor) -> Tensor:
-        """Cosine of each region embedding N x D with the pixels of its slice -> N x h x w."""
+    def pixel_logits(self, measured: Tensor) -> Tensor:
+        """Every pixel linked on its own: B x 49 x h x w -> B x (entities + 1) x h x w."""
         assert self.pixel_head is not None
         weight, bias = self.pixel_head.weight, self.pixel_head.bias
-        key = torch.cat([region @ weight, (region @ bias)[:, None]], dim=1)
-        return torch.einsum("nc,nchw->nhw", key, measured)
+        keys = torch.cat([self.prototypes @ weight, (self.prototypes @ bias)[:, None]], dim=1)
+        return F.conv2d(measured, (self.pixel_gain * keys)[:, :, None, None]).float()
 
     def dense(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
         """Every image token linked on its own: unit embeddings B x D x h x w, side B x 3 x h x w."""
         out = self.dense_head(encoded.embedding).float()
         d = self.config.embedding
         return F.normalize(out[:, :d], dim=1), out[:, d:]
-
-    def link_pixels(self, encoded: Encoded, index: Tensor) -> Tensor:
-        """Unit embeddings N x D of single pixels of the S/2 grid, `index` into B * S/2 * S/2."""
-        assert encoded.pixels is not None and self.pixel_head is not None
-        measured = encoded.pixels.permute(0, 2, 3, 1).reshape(-1, FineMaps.channels + 1)[index]
-        features, inverse = measured[:, :-1], measured[:, -1:]  # W (y / n) + b / n
-        return features @ self.pixel_head.weight.T + inverse * self.pixel_head.bias
 
     def image_pe(self, grid: Sequence[int]) -> Tensor:
         return self.prompt_encoder.pe_layer((int(grid[0]), int(grid[1]))).unsqueeze(0)
@@ -320,17 +379,55 @@ class VelcroNetwork(nn.Module):
         size = (int(grid[0]) * self.stride, int(grid[1]) * self.stride)
         sparse = self.prompt_encoder.embed(points, labels, size)
         dense = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        fine = None
+        if encoded.pixels is not None:
+            height, width = encoded.pixels.shape[-2:]
+            drawn = self.prompt_encoder.draw(points, labels, height, width, size[0] // height)
+            fine = self.drawn_fine(drawn)
+            dense = dense + self.drawn_grid(F.avg_pool2d(drawn, height // grid[0]))
         masks, iou, token = self.decoder.decode(
-            encoded.embedding, self.image_pe(grid), sparse, dense, encoded.fine4, encoded.fine2
+            encoded.embedding,
+            self.image_pe(grid),
+            sparse,
+            dense,
+            encoded.fine4,
+            encoded.fine2,
+            fine,
         )
         pooled = mean_under_mask(encoded.embedding, masks)
         embedding, side = self.region_head(token, pooled)
         if encoded.pixels is not None:
-            # a region's mask is where the pixels say the same as the region
-            weight, even = self.agreement[0], self.agreement[1]
-            agreement = self._agreement(embedding.detach(), encoded.pixels)
-            masks = masks.float() + weight * (agreement - even)
+            embedding = embedding + self.region_gain * self._pixels_under(encoded.pixels, masks)
+            embedding = F.normalize(embedding, dim=1)
+            if len(self.prototypes) > 1:
+                masks = masks.float() + self._same_entity(embedding.detach(), encoded.posterior)
         return Decoded(masks, iou, embedding, side)
+
+    def _pixels_under(self, measured: Tensor, masks: Tensor) -> Tensor:
+        """Mean pixel embedding under the masks N x h x w -> N x D, not of unit length."""
+        assert self.pixel_head is not None
+        slices, channels = measured.shape[:2]
+        with torch.autocast(measured.device.type, enabled=False):
+            weight = torch.sigmoid(masks.detach().float()).flatten(1)
+            weight = weight / (weight.sum(1, keepdim=True) + 1e-3)
+            weight = weight.reshape(slices, -1, weight.shape[1])
+            mean = torch.bmm(weight, measured.float().flatten(2).transpose(1, 2))
+            mean = mean.reshape(-1, channels)
+            head = self.pixel_head
+            return mean[:, :-1] @ head.weight.T + mean[:, -1:] * head.bias
+
+    def _same_entity(self, region: Tensor, posterior: Tensor | None) -> Tensor:
+        """What a pixel's own link adds to the mask logit: log-odds that it is of the region's entity,
+        the region's entity itself being uncertain. Region embeddings N x D -> N x h x w."""
+        assert posterior is not None
+        slices, entities, height, width = posterior.shape
+        with torch.autocast(posterior.device.type, enabled=False):
+            of_region = (region.float() @ self.prototypes.T).softmax(1)
+            of_region = of_region.reshape(slices, -1, entities)
+            same = torch.bmm(of_region, posterior.flatten(2)).reshape(-1, height, width)
+            same = same.clamp(1e-3, 1 - 1e-3)
+            odds = torch.log(same) - torch.log(1 - same)
+            return self.agreement[0] * odds + self.agreement[1]
 
 
 def mean_under_mask(embedding: Tensor, masks: Tensor) -> Tensor:

@@ -28,10 +28,14 @@ class EntityTable(nn.Module):
         self.vectors = nn.Parameter(torch.randn(entities + 1, embedding) * embedding**-0.5)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1.0 / temperature)))
 
+    def scaled(self) -> Tensor:
+        """Unit vectors times the temperature's inverse, (entities + 1) x D."""
+        scale = self.log_scale.clamp(max=math.log(50.0)).exp()
+        return scale * F.normalize(self.vectors, dim=1)
+
     def logits(self, embedding: Tensor) -> Tensor:
         """Unit embeddings N x D -> N x (entities + 1)."""
-        scale = self.log_scale.clamp(max=math.log(50.0)).exp()
-        return scale * embedding @ F.normalize(self.vectors, dim=1).T
+        return embedding @ self.scaled().T
 
 
 def dense_loss(

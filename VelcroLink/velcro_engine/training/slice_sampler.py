@@ -15,12 +15,13 @@ from torch.nn import functional as F
 
 from ..model.preprocess import GREY_MEAN, GREY_STD, Letterbox, position_map
 from ..request import Foreground
-from .appearance import Generator, degrade, draw_skull, smooth_field
+from .appearance import Generator, degrade, draw_skull, recolour, smooth_field
 from .case_data import MODALITY_NUMBERS, SIDES, Case
 
 IGNORE = -1
 MINIMUM_MASK = 10  # pixels of the half-resolution mask
 MINIMUM_MASK_MM2 = 25.0
+RECOLOURED = 0.5  # of CT slices, in the contrast of an MR
 
 
 @dataclass
@@ -184,6 +185,9 @@ class SliceSampler:
         layers = [labels] + [
             self._nearest(a, subject[::2, ::2] / case.spacing) for a in case.layers[1:]
         ]
+        if case.modality == "CT" and rng.random() < RECOLOURED:
+            full = self._nearest(case.layers[0], subject / case.spacing)
+            image = recolour(rng, image, full)
         image = degrade(rng, image, keep_zero=case.stripped)
 
         position = np.zeros((1, 14, size // 8, size // 8), dtype=np.float32)

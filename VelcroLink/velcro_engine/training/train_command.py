@@ -116,8 +116,10 @@ def adapted_state(source: Path, recipe: Recipe, entities: list[str], device: str
         recipe = replace(recipe, network=old_recipe.network)
     known = list(old.entities) + [e for e in entities if e not in old.entities]
     state = new_state(recipe, known, device)
-    state.network.load_state_dict(old.average.state_dict())
-    state.average.load_state_dict(old.average.state_dict())
+    weights = old.average.state_dict()
+    weights.pop("prototypes")  # follows the table
+    state.network.load_state_dict(weights, strict=False)
+    state.average.load_state_dict(weights, strict=False)
     with torch.no_grad():
         for table in (state.table, state.average_table):
             vectors = old.average_table.vectors

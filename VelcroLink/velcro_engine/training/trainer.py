@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
-from ..model.network import Decoded, Encoded, VelcroNetwork
+from ..model.network import Decoded
 from ..model.preprocess import MAXIMUM_POINTS, NO_POINT
-from .objectives import EntityTable, dense_loss, mask_loss
+from .objectives import dense_loss, mask_loss
 from .slice_sampler import SliceSampler
 from .training_state import (
     Recipe,
@@ -44,7 +44,6 @@ __all__ = [
 ]
 
 Batch = dict[str, Tensor]
-PIXELS = 5000  # of a batch, drawn for the pixel loss
 FREQUENCY_DECAY = 0.995
 
 
@@ -142,6 +141,8 @@ def velcro_loss(
     joint = state.step >= recipe.dense_steps
     network, table = state.network, state.table
     figures: dict[str, float] = {}
+    with torch.no_grad():
+        network.prototypes.copy_(table.scaled())
     with torch.autocast(device.split(":")[0], dtype=torch.bfloat16):
         encoded = network.encode(batch["image"], batch["position"])
         embedding, side = network.dense(encoded)
@@ -166,11 +167,8 @@ def velcro_loss(
         figures |= {"dense": float(entity_loss.detach()), "dense_top1": float(accuracy)}
     else:
         loss = embedding.sum() * 0.0
-    if network.pixel_head is not None:
-        drawing = torch.Generator().manual_seed(state.step)
-        pixel_loss = linked_pixels_loss(
-            network, table, encoded, batch["pixel_entity"], weight, drawing
-        )
+    if encoded.posterior is not None:
+        pixel_loss = linked_pixels_loss(encoded.posterior, batch["pixel_entity"], weight.sqrt())
         loss = loss + pixel_loss
         figures["pixel"] = float(pixel_loss.detach())
     if decoded is not None:
@@ -189,23 +187,15 @@ def velcro_loss(
     return loss, figures
 
 
-def linked_pixels_loss(
-    network: VelcroNetwork,
-    table: EntityTable,
-    encoded: Encoded,
-    target: Tensor,
-    weight: Tensor,
-    drawing: torch.Generator,
-) -> Tensor:
-    """Contrastive loss of some of the labelled pixels of the S/2 grid: masks are drawn from these
-    features, and a pixel's own name teaches them faster than the masks of a few prompts."""
-    flat = target.reshape(-1)
-    labelled = torch.nonzero(flat >= 0)[:, 0]
-    if len(labelled) == 0:
-        return encoded.embedding.sum() * 0.0
-    index = labelled[torch.randint(len(labelled), (PIXELS,), generator=drawing).to(labelled.device)]
-    logits = table.logits(network.link_pixels(encoded, index))
-    return F.cross_entropy(logits, flat[index], weight=weight, label_smoothing=0.05)
+def linked_pixels_loss(posterior: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Contrastive loss of the labelled pixels of the S/2 grid, B x (entities + 1) x h x w against
+    B x h x w (-1 = unknown): a pixel's own name teaches masks faster than a few prompts do."""
+    use = target >= 0
+    if not bool(use.any()):
+        return posterior.sum() * 0.0
+    chosen = posterior.gather(1, target.clamp(min=0)[:, None])[:, 0]
+    each = -torch.log(chosen.clamp(min=1e-5)) * weight[target.clamp(min=0)] * use
+    return each.sum() / (weight[target.clamp(min=0)] * use).sum()
 
 
 def segmentation_loss(decoded: Decoded, batch: Batch) -> tuple[Tensor, Tensor, float]:

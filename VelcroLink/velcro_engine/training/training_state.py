@@ -76,8 +76,9 @@ class TrainingState:
     seconds: float = 0.0
 
 
-def new_network(recipe: Recipe, sam: nn.Module | None = None) -> nn.Module:
-    """The untrained network of a recipe; `sam`: its SAM model, weights and all."""
+def new_network(recipe: Recipe, sam: nn.Module | None = None, entities: int = 0) -> nn.Module:
+    """The untrained network of a recipe for a number of entities; `sam`: its SAM model, weights
+    and all."""
     if recipe.baseline:
         from .baseline_models.networks import baseline_network
 
@@ -86,7 +87,7 @@ def new_network(recipe: Recipe, sam: nn.Module | None = None) -> nn.Module:
         from .sam_checkpoint import untrained_sam
 
         sam = untrained_sam(recipe.sam)
-    return VelcroNetwork(recipe.network, sam=sam)
+    return VelcroNetwork(recipe.network, sam, entities)
 
 
 def new_state(
@@ -94,7 +95,7 @@ def new_state(
 ) -> TrainingState:
     """Fresh network, averaged copy and optimiser."""
     torch.manual_seed(recipe.seed)
-    network = new_network(recipe, sam).to(device)
+    network = new_network(recipe, sam, len(entities)).to(device)
     if isinstance(getattr(network, "encoder", None), nn.Module):
         network.encoder.to(memory_format=torch.channels_last)
     table = EntityTable(len(entities), recipe.network.embedding).to(device)
