@@ -342,7 +342,9 @@ class VelcroNetwork(nn.Module):
         if pixels is None:
             return Encoded(embedding, fine4, fine2)
         measured = self._measured(pixels)
-        return Encoded(embedding, fine4, fine2, measured, self.pixel_logits(measured).softmax(1))
+        with torch.no_grad():  # pixels learn their names (`link_pixels`), not to please a mask
+            posterior = self.pixel_logits(measured).softmax(1)
+        return Encoded(embedding, fine4, fine2, measured, posterior)
 
     def _measured(self, pixels: Tensor) -> Tensor:
         """Pixel features B x 48 x h x w -> B x 49 x h x w, such that any vector's cosine with every
@@ -359,10 +361,18 @@ class VelcroNetwork(nn.Module):
 
     def pixel_logits(self, measured: Tensor) -> Tensor:
         """Every pixel linked on its own: B x 49 x h x w -> B x (entities + 1) x h x w."""
+        return F.conv2d(measured, self._pixel_keys()[:, :, None, None]).float()
+
+    def link_pixels(self, measured: Tensor, index: Tensor) -> Tensor:
+        """Logits N x (entities + 1) of single pixels, `index` into B * h * w."""
+        rows = measured.permute(0, 2, 3, 1).reshape(-1, measured.shape[1])[index]
+        return (rows @ self._pixel_keys().T).float()
+
+    def _pixel_keys(self) -> Tensor:
         assert self.pixel_head is not None
         weight, bias = self.pixel_head.weight, self.pixel_head.bias
         keys = torch.cat([self.prototypes @ weight, (self.prototypes @ bias)[:, None]], dim=1)
-        return F.conv2d(measured, (self.pixel_gain * keys)[:, :, None, None]).float()
+        return self.pixel_gain * keys
 
     def dense(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
         """Every image token linked on its own: unit embeddings B x D x h x w, side B x 3 x h x w."""

@@ -21,7 +21,9 @@ from .case_data import MODALITY_NUMBERS, SIDES, Case
 IGNORE = -1
 MINIMUM_MASK = 10  # pixels of the half-resolution mask
 MINIMUM_MASK_MM2 = 25.0
-RECOLOURED = 0.5  # of CT slices, in the contrast of an MR
+RECOLOURED = 0.6  # of CT slices, in the contrast of an MR
+SLABS = 0.5  # of CT slices, from a scan that covers less of the body
+SLAB_MM = (40.0, 250.0)
 
 
 @dataclass
@@ -159,7 +161,13 @@ class SliceSampler:
         # scanner frame: subject rotated about the volume's middle
         aimed = pose @ (target - middle) + middle
         centre = middle + normal * float(normal @ (aimed - middle))
-        low, high = self._content(case, number, channel, pose, middle, centre, right, down, skull)
+        slab = None
+        if case.modality == "CT" and not flat and rng.random() < SLABS:
+            thick = float(np.exp(rng.uniform(*np.log(SLAB_MM))))
+            slab = target[2] - thick * float(rng.uniform(0.05, 0.95)) + np.array([0.0, thick])
+        low, high = self._content(
+            case, number, channel, pose, middle, centre, right, down, skull, slab
+        )
         if low is None:
             return None
         side_mm = float(max(high - low)) * 1.08 * rng.uniform(0.92, 1.25)
@@ -188,12 +196,18 @@ class SliceSampler:
         if case.modality == "CT" and rng.random() < RECOLOURED:
             full = self._nearest(case.layers[0], subject / case.spacing)
             image = recolour(rng, image, full)
+        if slab is not None:
+            covered = (subject[..., 2] >= slab[0]) & (subject[..., 2] <= slab[1])
+            image = np.where(covered, image, 0.0).astype(np.float32)
+            layers = [np.where(covered[::2, ::2], a, 0) for a in layers]
         image = degrade(rng, image, keep_zero=case.stripped)
 
         position = np.zeros((1, 14, size // 8, size // 8), dtype=np.float32)
         placed = rng.random() < 0.75
         if placed:
             fore = _perturbed(rng, case, side_mm if cropped else None, aimed, normal_axis)
+            if fore is not None and slab is not None:
+                fore = _within(fore, slab + case.origin[2])
             matrix = np.eye(4)
             matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = right * mm, down * mm, normal
             matrix[:3, 3] = corner + case.origin
@@ -230,7 +244,7 @@ class SliceSampler:
 
     # ---- sampling -----------------------------------------------------------------------------
 
-    def _content(self, case, number, channel, pose, middle, centre, right, down, skull):
+    def _content(self, case, number, channel, pose, middle, centre, right, down, skull, slab=None):
         """Extent of the picture in the plane, mm along right and down from `centre`."""
         reach = float(np.linalg.norm(case.spacing * case.images[0].shape[::-1])) / 2 + 20
         axis = np.linspace(-reach, reach, 72)
@@ -239,6 +253,8 @@ class SliceSampler:
         picture = self._interpolate(self.volume(number, channel), subject / case.spacing) > 0.1
         if skull:
             picture |= self._skull_distance(case, subject) < 16.0
+        if slab is not None:
+            picture &= (subject[..., 2] >= slab[0]) & (subject[..., 2] <= slab[1])
         if picture.sum() < 4:
             return None, None
         x, y = axis[picture.any(0)], axis[picture.any(1)]
@@ -441,6 +457,17 @@ def _perturbed(
     centre = centre + rng.normal(0, 0.03, 3) * half
     half = half * np.exp(rng.normal(0, 0.04, 3))
     return Foreground(tuple(map(float, centre)), tuple(map(float, half)))
+
+
+def _within(fore: Foreground, slab: np.ndarray) -> Foreground:
+    """The foreground of a scan that reaches from slab[0] to slab[1] (mm, S axis of RAS) only."""
+    low = max(fore.centre[2] - fore.half_extent[2], float(slab[0]))
+    high = min(fore.centre[2] + fore.half_extent[2], float(slab[1]))
+    if high - low < 4:
+        return fore
+    return Foreground(
+        (*fore.centre[:2], (low + high) / 2), (*fore.half_extent[:2], (high - low) / 2)
+    )
 
 
 def _flip_horizontally(made: TrainingSlice) -> TrainingSlice:

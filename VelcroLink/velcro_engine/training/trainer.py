@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
-from ..model.network import Decoded
+from ..model.network import Decoded, VelcroNetwork
 from ..model.preprocess import MAXIMUM_POINTS, NO_POINT
 from .objectives import dense_loss, mask_loss
 from .slice_sampler import SliceSampler
@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 Batch = dict[str, Tensor]
+PIXELS = 16000  # of a batch, drawn for the pixel loss
 FREQUENCY_DECAY = 0.995
 
 
@@ -167,8 +168,10 @@ def velcro_loss(
         figures |= {"dense": float(entity_loss.detach()), "dense_top1": float(accuracy)}
     else:
         loss = embedding.sum() * 0.0
-    if encoded.posterior is not None:
-        pixel_loss = linked_pixels_loss(encoded.posterior, batch["pixel_entity"], weight.sqrt())
+    if encoded.pixels is not None:
+        drawing = torch.Generator().manual_seed(state.step)
+        target = batch["pixel_entity"]
+        pixel_loss = linked_pixels_loss(network, encoded.pixels, target, weight.sqrt(), drawing)
         loss = loss + pixel_loss
         figures["pixel"] = float(pixel_loss.detach())
     if decoded is not None:
@@ -187,15 +190,21 @@ def velcro_loss(
     return loss, figures
 
 
-def linked_pixels_loss(posterior: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Contrastive loss of the labelled pixels of the S/2 grid, B x (entities + 1) x h x w against
-    B x h x w (-1 = unknown): a pixel's own name teaches masks faster than a few prompts do."""
-    use = target >= 0
-    if not bool(use.any()):
-        return posterior.sum() * 0.0
-    chosen = posterior.gather(1, target.clamp(min=0)[:, None])[:, 0]
-    each = -torch.log(chosen.clamp(min=1e-5)) * weight[target.clamp(min=0)] * use
-    return each.sum() / (weight[target.clamp(min=0)] * use).sum()
+def linked_pixels_loss(
+    network: VelcroNetwork,
+    measured: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    drawing: torch.Generator,
+) -> Tensor:
+    """Contrastive loss of some of the labelled pixels (`target` B x h x w, -1 = unknown): a pixel's
+    own name teaches masks faster than the masks of a few prompts do."""
+    flat = target.reshape(-1)
+    labelled = torch.nonzero(flat >= 0)[:, 0]
+    if len(labelled) == 0:
+        return measured.sum() * 0.0
+    index = labelled[torch.randint(len(labelled), (PIXELS,), generator=drawing).to(flat.device)]
+    return F.cross_entropy(network.link_pixels(measured, index), flat[index], weight=weight)
 
 
 def segmentation_loss(decoded: Decoded, batch: Batch) -> tuple[Tensor, Tensor, float]:
