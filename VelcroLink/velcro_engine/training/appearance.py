@@ -53,9 +53,9 @@ def recolour(rng: Generator, image: np.ndarray, labels: np.ndarray) -> np.ndarra
     out = np.interp(image, knots, np.concatenate([[0.0], rng.random(5)])).astype(np.float32)
     steps = rng.normal(0, 0.22, 256).astype(np.float32)
     steps[0] = 0.0
-    field = torch.from_numpy(steps[labels])[None, None]
-    field = F.avg_pool2d(F.pad(field, (1, 1, 1, 1), mode="replicate"), 3, 1)[0, 0].numpy()
-    return np.clip(out + field * np.clip(image * 10, 0, 1), 0, 1)
+    step = F.pad(torch.from_numpy(steps[labels])[None, None], (1, 1, 1, 1), mode="replicate")
+    soft = F.avg_pool2d(step, 3, 1)[0, 0].numpy()
+    return np.clip(out + soft * np.clip(image * 10, 0, 1), 0, 1)
 
 
 def change_resolution(rng: Generator, image: np.ndarray) -> np.ndarray:
