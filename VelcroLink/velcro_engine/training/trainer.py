@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from ..model.network import Decoded, VelcroNetwork
 from ..model.preprocess import MAXIMUM_POINTS, NO_POINT
+from .alignment_objectives import alignment_losses
 from .objectives import dense_loss, mask_loss
 from .slice_sampler import SliceSampler
 from .training_state import (
@@ -187,6 +188,11 @@ def velcro_loss(
             "mask": float(segmentation.detach()),
             "iou": iou,
         }
+        if recipe.medtrim or recipe.location_contrast:
+            extra, told = alignment_losses(
+                recipe, decoded.embedding, batch, table, state.entities, state.step
+            )
+            loss, figures = loss + extra, figures | told
     return loss, figures
 
 

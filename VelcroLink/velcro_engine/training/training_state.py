@@ -41,6 +41,8 @@ class Recipe:
     small_size: int = 192  # pictures are this large until the last `fine_steps`
     fine_steps: int = 500
     dataset_weights: dict[str, float] = field(default_factory=dict)
+    medtrim: float = 0.0  # weight of MedTrim's triplets of regions (alignment_objectives.py)
+    location_contrast: float = 0.0  # weight of RRA-VL's contrast within a place
     sam: str = ""  # type of a SAM checkpoint that is the backbone, e.g. "vit_b"
     baseline: str = ""  # name of a baseline of the benchmark; "" trains VELCRO
     position: bool = False  # whether the clip-* baselines read the position map
