@@ -37,6 +37,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "export": "turn a trained model into a model folder",
         "calibrate": "fit a model's confidence on labelled cases",
         "compare": "put several evaluations into one table",
+        "ablate": "measure the alignment objectives, one by one",
     },
 }
 # options whose value may begin with a minus, which argparse would take for another option
@@ -73,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VelcroError as error:
         return _fail(error.message, 2, f"{error.detail}\n{messages.text}" if verbose else "")
     except ModuleNotFoundError as error:
-        extra = "demo" if error.name == "nilearn" else "train"
+        extra = {"nilearn": "demo", "pydicom": "test", "qdrant_client": "test"}.get(
+            (error.name or "").partition(".")[0], "train"
+        )
         return _fail(
             f"'{error.name}' is not installed; install it with: pip install 'velcrolink[{extra}]'",
             2,

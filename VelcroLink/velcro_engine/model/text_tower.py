@@ -61,6 +61,14 @@ class TextGraph(nn.Module):
         self.tower = tower
 
     def forward(self, tokens: Tensor) -> Tensor:
+        # the end token, found without a gather over a data-dependent index
+        x = self.states(tokens)
+        is_end = (tokens == tokens.max(dim=1, keepdim=True).values).to(x.dtype)
+        pooled = (x * is_end.unsqueeze(2)).sum(1) / is_end.sum(1, keepdim=True)
+        return F.normalize(pooled @ self.tower.transformer.text_projection, dim=1)
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """What every token has come to mean, N x L x width; its end token's state is the text's."""
         t = self.tower.transformer
         length = tokens.shape[1]
         x = t.token_embedding(tokens) + t.positional_embedding[:length]
@@ -68,11 +76,7 @@ class TextGraph(nn.Module):
         for block in t.transformer.resblocks:
             x = x + block.ls_1(_attention(block.attn, block.ln_1(x), mask))
             x = x + block.ls_2(block.mlp(block.ln_2(x)))
-        x = t.ln_final(x)
-        # the end token, found without a gather over a data-dependent index
-        is_end = (tokens == tokens.max(dim=1, keepdim=True).values).to(x.dtype)
-        pooled = (x * is_end.unsqueeze(2)).sum(1) / is_end.sum(1, keepdim=True)
-        return F.normalize(pooled @ t.text_projection, dim=1)
+        return t.ln_final(x)
 
 
 def _attention(attention: nn.MultiheadAttention, x: Tensor, mask: Tensor) -> Tensor:

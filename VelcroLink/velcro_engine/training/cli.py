@@ -1,4 +1,4 @@
-"""`velcrolink train | evaluate | export | calibrate | compare`."""
+"""`velcrolink train | evaluate | export | calibrate | compare | ablate`."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ BASELINES = ("clip-whole", "clip-crop", "clip-mask-pool", "sam-token-knn", "box-
 
 
 def add_arguments(subparsers: argparse._SubParsersAction) -> None:
-    """Add the five commands."""
+    """Add the six commands."""
     _add_train(subparsers)
     _add_evaluate(subparsers)
     _add_export(subparsers)
     _add_calibrate(subparsers)
     _add_compare(subparsers)
+    _add_ablate(subparsers)
 
 
 def _add_train(subparsers: argparse._SubParsersAction) -> None:
@@ -97,6 +98,13 @@ def _add_export(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--text-steps", type=int, default=1200, help="steps for the text tower")
     parser.add_argument("--kb", action="append", metavar="FILE")
     parser.add_argument("--text-from", metavar="DIR", help="start from this text tower's folder")
+    parser.add_argument(
+        "--reports",
+        action="append",
+        metavar="FILE.csv",
+        help="reports (columns findings, impression) whose sentences the text tower is to bring near "
+        "the entries they speak of; may be repeated",
+    )
     parser.set_defaults(run=run_export)
 
 
@@ -129,6 +137,33 @@ def _add_compare(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("evaluations", nargs="+", metavar="DIR", help="of velcrolink evaluate")
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.set_defaults(run=run_compare)
+
+
+def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "ablate",
+        help="measure the alignment objectives, one by one",
+        description="Keep what a run's region head reads of training and dev regions, train the head "
+        "alone with and without each objective, and fit the text tower with and without those on "
+        "reports; writes ablation.json and index.html. Nothing before the head is trained.",
+    )
+    parser.add_argument("run_folder", metavar="RUN", help="folder written by `velcrolink train`")
+    parser.add_argument("--data", required=True, metavar="DIR", help="folder of data sets")
+    parser.add_argument("--splits", required=True, metavar="FILE", help="cases of each split")
+    parser.add_argument("--split", default="dev", help="split to measure on (dev); train is learnt")
+    parser.add_argument("--kb", action="append", metavar="FILE")
+    parser.add_argument("--out", required=True, metavar="DIR")
+    parser.add_argument("--slices", type=int, default=800, help="training slices (800)")
+    parser.add_argument("--step-mm", type=float, default=12.0, help="between slices (12)")
+    parser.add_argument("--limit", type=int, metavar="N", help="use N cases of each split only")
+    parser.add_argument("--head-steps", type=int, default=600, help="steps of each head (600)")
+    parser.add_argument("--seeds", type=int, default=5, help="heads of each row (5)")
+    parser.add_argument("--reports", metavar="FILE.csv", help="reports to learn from")
+    parser.add_argument("--dev-reports", metavar="FILE.csv", help="reports with MeSH codes")
+    parser.add_argument("--text-from", metavar="DIR", help="text tower to start from")
+    parser.add_argument("--text-steps", type=int, default=60, help="steps of each tower (60)")
+    parser.add_argument("--text-seeds", type=int, default=1, help="towers of each row (1)")
+    parser.set_defaults(run=run_ablate)
 
 
 class Progress:
@@ -180,6 +215,13 @@ def run_compare(args: argparse.Namespace) -> int:
     from .comparison import compare_command
 
     return compare_command(args)
+
+
+def run_ablate(args: argparse.Namespace) -> int:
+    """A table with and without each objective."""
+    from .ablate_command import ablate_command
+
+    return ablate_command(args)
 
 
 def run_evaluate(args: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,18 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 BOOTSTRAP = 1000
 
 
+@dataclass(frozen=True)
+class RankedReports:
+    """(precision@5, precision@10, average precision) of each query without and with the condition,
+    Q x 3 each, the report each query comes from, the number of reports, and seconds of embedding."""
+
+    plain: np.ndarray
+    conditioned: np.ndarray
+    owners: np.ndarray
+    reports: int
+    seconds: float
+
+
 def evaluate_report_retrieval(
     path: Path | str, embed_text: Embed | None = None, limit: int | None = None
 ) -> dict[str, Any]:
@@ -36,7 +49,24 @@ def evaluate_report_retrieval(
     Queries without any hit in the gallery are left out. Intervals: 95 % bootstrap over query
     reports. Raises InputError for a file with too few coded reports.
     """
-    embed = embed_text or embed_words
+    start = time.perf_counter()
+    ranked = ranked_reports(path, embed_text or embed_words, limit)
+    text = _figures(ranked.plain, ranked.conditioned, ranked.owners)
+    return {
+        "task": "report-retrieval",
+        "model": "hashed concepts" if embed_text is None else "text tower",
+        "cases": ranked.reports,
+        "groups": {"reports": {"text": text}},
+        "entities": {},
+        "seconds": {
+            "embedding": round(ranked.seconds, 3),
+            "total": round(time.perf_counter() - start, 3),
+        },
+    }
+
+
+def ranked_reports(path: Path | str, embed: Embed, limit: int | None = None) -> RankedReports:
+    """Every query of `evaluate_report_retrieval`, measured."""
     rows = read_report_file(path, ("MeSH",))[:limit]
     coded = [(row, codes[0]) for row in rows if (codes := read_codes(row["MeSH"])) is not None]
     if len(coded) < 2:
@@ -63,18 +93,9 @@ def evaluate_report_retrieval(
             owners.append(query)
     if not plain:
         raise InputError(f"No two reports of '{path}' share a finding and a place; add more.")
-    text = _figures(np.array(plain), np.array(conditioned), np.array(owners))
-    return {
-        "task": "report-retrieval",
-        "model": "hashed concepts" if embed_text is None else "text tower",
-        "cases": len(coded),
-        "groups": {"reports": {"text": text}},
-        "entities": {},
-        "seconds": {
-            "embedding": round(embedded, 3),
-            "total": round(time.perf_counter() - start, 3),
-        },
-    }
+    return RankedReports(
+        np.array(plain), np.array(conditioned), np.array(owners), len(coded), embedded
+    )
 
 
 def code_locations(codes: Sequence[Code]) -> dict[Location, set[str]]:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ..knowledge_base.entry import Entry
 from ..model.text_tokenizer import TextTokenizer
-from ..model.text_tower import TextConfig, TextTower
+from ..model.text_tower import TextConfig, TextGraph, TextTower
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
@@ -52,8 +52,6 @@ def entry_tokens(tokenizer: TextTokenizer, texts: Sequence[str]) -> Tensor:
 
 def embed_texts(tower: TextTower, tokenizer: TextTokenizer, texts: Sequence[str]) -> Tensor:
     """N x D unit embeddings, without gradients."""
-    from ..model.text_tower import TextGraph
-
     graph = TextGraph(tower.eval())
     with torch.no_grad():
         parts = [
@@ -73,14 +71,14 @@ def fit_text_tower(
     learning_rate: float = 1e-3,
     seed: int = 0,
     log: Callable[[str], None] = print,
+    more: Callable[[TextGraph], Tensor] | None = None,
 ) -> TextTower:
-    """Train `tower`. `targets`: id of each trained entity -> unit region embedding (D).
+    """Train `tower`. `targets`: id of each trained entity -> unit region embedding (D). `more`: a
+    further loss of each step, for instance `report_alignment.ReportAlignment`.
 
     Losses: text to trained entities (softmax over all of them), trained entity to the batch's texts,
     cosine to the target, and two texts of one entry to each other.
     """
-    from ..model.text_tower import TextGraph
-
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     trained = [e for e in entries if e.id in targets]
@@ -118,6 +116,8 @@ def fit_text_tower(
         if len(twins):
             pair = 20.0 * twins @ mine.T
             loss = loss + 0.5 * F.cross_entropy(pair, torch.tensor(twin_rows))
+        if more is not None:
+            loss = loss + more(graph)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
