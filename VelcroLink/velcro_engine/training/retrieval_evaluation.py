@@ -1,9 +1,14 @@
-"""Retrieval of similar regions: how much the condition on the place adds (after 2503.07456).
+"""Retrieval in four directions: how much the condition on the place adds (after 2503.07456).
+
+Regions and texts ask, regions and texts are found (RoI->RoI, RoI->text, text->RoI, text->text). No
+report belongs to these images: the text of a region is a phrase with its entry and place, in one of
+the entry's names, another one from case to case (`region_phrases.py`).
 
 The library holds the cases of the other splits of `--splits`; without a splits file every case asks
 all others. A hit has the same entity and the same place: for anatomy its side, for a finding the
-side and zone that its expert mask lies in. The query knows nothing but its prompt: its condition is
-the place that the model links and measures, never the label's.
+side and zone that its expert mask lies in. A region that asks knows nothing but its prompt: its
+condition is the place that the model links and measures, never the label's. A text's condition is the
+place it names.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ from ..linker import Linker, open_linker
 from ..ranking import side_of
 from ..result import LinkedEntry, LinkResult
 from .benchmark_samples import Sample
+from .region_phrases import RegionPhrases, Truth
 from .region_samples import (
     SliceSamples,
     benchmark_of,
@@ -43,18 +49,20 @@ QUERIES_PER_CASE = 40
 LIBRARY_PER_CASE = 60
 FIRST = 5
 RANKED = 10
-Truth = tuple[str, str | None, str]
+DIRECTIONS = ("roi-roi", "roi-text", "text-roi", "text-text")
 
 
 @dataclass
 class Row:
-    """One query: case, what it is, and the figures with and without the condition."""
+    """One query: case, what it is, and the figures with and without the condition. linked: the
+    entity as the model links it; of a text, as it is named."""
 
     case: str
     entity: str
     is_picture: bool
     relevant: int
     linked: str
+    direction: str = "roi-roi"
     p5: float = 0.0
     p10: float = 0.0
     ap: float = 0.0
@@ -64,7 +72,7 @@ class Row:
 
 
 def evaluate_retrieval(args: argparse.Namespace, folder: Path, progress: Any) -> dict[str, Any]:
-    """Figures of region-to-region retrieval; writes retrieval.csv."""
+    """Figures of retrieval in all directions; writes retrieval.csv."""
     started = time.monotonic()
     data = Path(args.data)
     keys = query_keys(args)
@@ -76,6 +84,7 @@ def evaluate_retrieval(args: argparse.Namespace, folder: Path, progress: Any) ->
     with tempfile.TemporaryDirectory() as place:
         library = CaseLibrary(Path(place) / "library.sqlite3")
         truths: dict[int, Truth] = {}
+        phrases = RegionPhrases(linker)
         for number, key in enumerate(others):
             progress(number, len(others), f"library {key}")
             try:
@@ -85,8 +94,13 @@ def evaluate_retrieval(args: argparse.Namespace, folder: Path, progress: Any) ->
                 continue
             items = [sample_item(names[key], s, r, linker, False) for s, r in found]
             numbers = library.add_many(items, linker.knowledge_base, batch=max(1, len(items)))
-            for identifier, item, (sample, region) in zip(numbers, items, found, strict=True):
-                truths[identifier] = truth(sample, region, item, linker)
+            said: dict[Truth, Item] = {}
+            for identifier, item, (sample, _) in zip(numbers, items, found, strict=True):
+                truths[identifier] = truth(sample, item, linker)
+                said.setdefault(truths[identifier], item)
+            texts = phrases.items(names[key], said)
+            numbers = library.add_many(texts, linker.knowledge_base, batch=max(1, len(texts)))
+            truths |= zip(numbers, said, strict=True)
         rows: list[Row] = []
         for number, key in enumerate(keys):
             progress(number, len(keys), f"query {key}")
@@ -95,11 +109,18 @@ def evaluate_retrieval(args: argparse.Namespace, folder: Path, progress: Any) ->
             except VelcroError as error:
                 problems.append(f"{key}: {error.message}")
                 continue
-            rows += [
-                row
-                for sample, region in found
-                if (row := _ask(library, truths, names[key], sample, region, linker)) is not None
-            ]
+            asked: dict[Truth, tuple[Sample, Item]] = {}
+            for sample, region in found:
+                item = sample_item(names[key], sample, region, linker, False)
+                wanted = truth(sample, item, linker)
+                asked.setdefault(wanted, (sample, item))
+                condition, entity = condition_of(region, linker)
+                query = _query(region.embedding, names[key], linker, len(truths))
+                rows += _ask(library, truths, sample, wanted, query, condition, entity, "roi")
+            for wanted, (sample, item) in asked.items():
+                query = _query(phrases.vector(names[key], item), names[key], linker, len(truths))
+                condition = phrases.condition(item)
+                rows += _ask(library, truths, sample, wanted, query, condition, wanted[0], "text")
         size = len(library)
         library.close()
     _write_rows(folder / "retrieval.csv", rows)
@@ -142,7 +163,7 @@ def _regions(
     return found
 
 
-def truth(sample: Sample, region: Region, item: Item, linker: Linker) -> Truth:
+def truth(sample: Sample, item: Item, linker: Linker) -> Truth:
     """(entity, side, zone) that a hit must share."""
     entry = linker.knowledge_base.entry(str(sample.label.entity))
     if entry.kind == "anatomy":
@@ -176,32 +197,38 @@ def condition_of(region: Region, linker: Linker) -> tuple[LocationCondition, str
     return condition, result.entries[0].id
 
 
+def _query(vector: np.ndarray, case: str, linker: Linker, limit: int) -> Query:
+    model = linker.runtime.fingerprint
+    return Query(vector, model=model, without_cases=(case,), limit=limit)
+
+
 def _ask(
     library: CaseLibrary,
     truths: dict[int, Truth],
-    case: str,
     sample: Sample,
-    region: Region,
-    linker: Linker,
-) -> Row | None:
-    item = sample_item(case, sample, region, linker, False)
-    wanted = truth(sample, region, item, linker)
-    plain = Query(
-        region.embedding,
-        model=linker.runtime.fingerprint,
-        without_cases=(case,),
-        limit=len(truths),
-    )
-    without = [i for i, _ in library.ranked(plain)]
-    relevant = sum(truths[i] == wanted for i in without)
-    if not relevant:
-        return None
-    condition, entity = condition_of(region, linker)
-    within = [i for i, _ in library.ranked(replace(plain, location=condition))]
-    row = Row(case, str(sample.label.entity), sample.is_picture, relevant, entity)
-    row.p5, row.p10, row.ap = precision(within, truths, wanted, relevant)
-    row.p5_without, row.p10_without, row.ap_without = precision(without, truths, wanted, relevant)
-    return row
+    wanted: Truth,
+    query: Query,
+    condition: LocationCondition,
+    entity: str,
+    by: str,
+) -> list[Row]:
+    """Rows of one query, for what it finds among regions and among texts."""
+    rows = []
+    for kind in ("roi", "text"):
+        plain = replace(query, kind=kind)
+        without = [i for i, _ in library.ranked(plain)]
+        relevant = sum(truths[i] == wanted for i in without)
+        if not relevant:
+            continue
+        within = [i for i, _ in library.ranked(replace(plain, location=condition))]
+        case, named = query.without_cases[0], str(sample.label.entity)
+        row = Row(case, named, sample.is_picture, relevant, entity, f"{by}-{kind}")
+        row.p5, row.p10, row.ap = precision(within, truths, wanted, relevant)
+        row.p5_without, row.p10_without, row.ap_without = precision(
+            without, truths, wanted, relevant
+        )
+        rows.append(row)
+    return rows
 
 
 def precision(
@@ -217,14 +244,17 @@ def precision(
 
 
 def figures(rows: list[Row], linker: Linker) -> dict[str, dict[str, dict[str, Any]]]:
-    """{group: {"roi-roi": figures}}."""
+    """{group: {direction: figures}}."""
     base = linker.knowledge_base
     bench = benchmark_of(base)
-    members: dict[str, list[Row]] = {}
-    for row in rows:
+    members: dict[str, dict[str, list[Row]]] = {}
+    for row in sorted(rows, key=lambda row: DIRECTIONS.index(row.direction)):
         for group in groups_of(bench, base, row.entity, row.is_picture):
-            members.setdefault(group, []).append(row)
-    return {group: {"roi-roi": _figures(found)} for group, found in sorted(members.items())}
+            members.setdefault(group, {}).setdefault(row.direction, []).append(row)
+    return {
+        group: {direction: _figures(asked) for direction, asked in found.items()}
+        for group, found in sorted(members.items())
+    }
 
 
 def _figures(rows: list[Row]) -> dict[str, Any]:
