@@ -21,7 +21,7 @@ from .entry_embeddings import entry_embeddings
 from .errors import ModelError
 from .knowledge_base import KnowledgeBase, active_paths, load_knowledge_base
 from .knowledge_base.entry import Entry
-from .mask_pieces import clean_mask
+from .mask_pieces import clean_mask  # noqa: F401
 from .model.preprocess import (
     Letterbox,
     input_key,
@@ -31,6 +31,7 @@ from .model.preprocess import (
     prompt_arrays,
 )
 from .ranking import entry_probabilities, side_of
+from .region_mask import region_mask
 from .request import SliceRequest
 from .result import LinkedEntry, LinkResult
 from .runtime import Decoded, Runtime, open_runtime
@@ -74,7 +75,7 @@ class Linker:
         before = time.perf_counter()
         decoded = self.runtime.decode(encoded, *prompt_arrays(request, box))
         logits = mask_to_slice(decoded.mask, box, request.pixels.shape)
-        mask = clean_mask(logits > 0, request)
+        mask = region_mask(logits, request)
         decode_seconds = time.perf_counter() - before
         ranked, nothing = self._rank(decoded, request.top_k)
         best = self.knowledge_base.entries[ranked[0][0]]

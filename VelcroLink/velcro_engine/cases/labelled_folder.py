@@ -12,7 +12,7 @@ import numpy as np
 
 from ..attributes import measure
 from ..errors import InputError, VelcroError
-from ..linker import Linker, clean_mask
+from ..linker import Linker
 from ..model.preprocess import (
     Letterbox,
     input_key,
@@ -22,6 +22,7 @@ from ..model.preprocess import (
     prompt_arrays,
 )
 from ..ranking import entry_probabilities
+from ..region_mask import region_mask
 from ..request import SliceRequest
 from .adding import Added, item_of_link
 from .record import CaseStore, Item
@@ -72,7 +73,7 @@ def answered(linker: Linker, requests: Sequence[SliceRequest]) -> list[Region]:
             for n, (number, box) in enumerate(part):
                 request = requests[number]
                 logits = mask_to_slice(masks[n], box, request.pixels.shape)
-                mask = clean_mask(logits > 0, request)
+                mask = region_mask(logits, request)
                 found[number] = Region(request, mask, vectors[n], probabilities[n], sides[n])
     return [region for region in found if region is not None]
 

@@ -174,8 +174,9 @@ class VelcroPromptEncoder(PromptEncoder):
     def draw(points: Tensor, labels: Tensor, height: int, width: int, pixel: int) -> Tensor:
         """The prompt as three maps N x 3 x height x width, values 0..1: inside the box, near a
         point inside, near a point outside. `pixel`: input pixels to a pixel of the maps."""
-        y = torch.arange(height, device=points.device) * float(pixel) + (pixel - 1) / 2
-        x = torch.arange(width, device=points.device) * float(pixel) + (pixel - 1) / 2
+        first = (pixel - 1) / 2
+        y = torch.arange(height, device=points.device, dtype=points.dtype) * pixel + first
+        x = torch.arange(width, device=points.device, dtype=points.dtype) * pixel + first
 
         def corner(kind: int) -> Tensor:
             return (points * (labels == kind).to(points.dtype)[..., None]).sum(1)
@@ -391,10 +392,10 @@ class VelcroNetwork(nn.Module):
         dense = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         fine = None
         if encoded.pixels is not None:
-            height, width = encoded.pixels.shape[-2:]
+            height, width = (int(n) for n in encoded.pixels.shape[-2:])
             drawn = self.prompt_encoder.draw(points, labels, height, width, size[0] // height)
             fine = self.drawn_fine(drawn)
-            dense = dense + self.drawn_grid(F.avg_pool2d(drawn, height // grid[0]))
+            dense = dense + self.drawn_grid(F.avg_pool2d(drawn, height // int(grid[0])))
         masks, iou, token = self.decoder.decode(
             encoded.embedding,
             self.image_pe(grid),

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import InputError, VelcroError
 from ..knowledge_base import KnowledgeBase
-from ..linker import Linker, clean_mask
+from ..linker import Linker
 from ..model.preprocess import (
     Letterbox,
     input_key,
@@ -25,6 +25,7 @@ from ..model.preprocess import (
     prompt_arrays,
 )
 from ..ranking import entry_probabilities, side_of
+from ..region_mask import region_mask
 from ..request import SliceRequest
 from ..slices import Slice
 from .benchmark_samples import PROMPTS, Sample, case_slices
@@ -176,7 +177,7 @@ def _row(
     dice = float("nan")
     if answers.masks is not None:
         logits = mask_to_slice(answers.masks[n], box, request.pixels.shape)
-        mask = clean_mask(logits > 0, request)
+        mask = region_mask(logits, request)
         meet = float((mask & sample.mask).sum())
         dice = 2 * meet / max(1.0, float(mask.sum() + sample.mask.sum()))
     return Row(
