@@ -157,7 +157,7 @@ def page(result: dict[str, Any]) -> str:
         "<h1>Alignment objectives: ablation</h1>"
         f"<p>Run at step {result['run_steps']}; {regions['library']} training regions, "
         f"{regions['queries']} measured regions of {result['cases']} cases. Value with its 95 % "
-        "interval (bootstrap over cases or reports), below it the gain over the first row, query by "
+        'interval (bootstrap over cases or reports), below it the gain over "without", query by '
         "query, with its interval; bold where that excludes zero.</p>",
         f"<h2>Regions</h2><p>{html.escape(HEAD_ONLY)}</p>",
         _table(result["heads"], HEAD_FIGURES),

@@ -29,26 +29,31 @@ ROWS: dict[str, dict[str, float]] = {
     "without": {},
     "medtrim": {"medtrim": 1.0},
     "location contrast": {"location_contrast": 0.3},
+    "location contrast x 3": {"location_contrast": 1.0},
     "both": {"medtrim": 1.0, "location_contrast": 0.3},
 }
+RUN = "the run's own head"
 FIGURES = {
     "linking": "entity right (top-1 of the run's entities)",
     "side": "side right, of sided regions with a position",
     "attributes": "overlap of zone, size class and plane with the five nearest regions",
     "roi-roi": "precision@5, same entity and place",
     "roi-roi in place": "precision@5 within the predicted place",
-    "text-roi": "precision@5 of the entity's vector among regions",
+    "text-roi": "precision@5 of the entity's vector among the measured regions",
 }
 
 
 class Head(nn.Module):
-    """Untrained region head, with the run's entity vectors and share of the pixels."""
+    """Untrained region head, with the run's entity vectors and share of the pixels; `trained`: with
+    the run's own head."""
 
-    def __init__(self, state: TrainingState, recipe: Recipe) -> None:
+    def __init__(self, state: TrainingState, recipe: Recipe, trained: bool = False) -> None:
         super().__init__()
         self.head = RegionHead(recipe.network.width, recipe.network.embedding)
         self.table = EntityTable(len(state.entities), recipe.network.embedding)
         self.table.load_state_dict(state.average_table.state_dict())
+        if trained:
+            self.head.load_state_dict(state.average.region_head.state_dict())
         self.gain = nn.Parameter(state.average.region_gain.detach().clone())
 
     def forward(self, token: Tensor, pooled: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,7 +181,7 @@ def measure_head(
     first = np.argsort(-allowed, axis=1)[:, :FIRST]
     hits = truths.same[rows[:, None], first] & within[rows[:, None], first]
     found["roi-roi in place"] = hits.sum(1) / most
-    found["text-roi"] = _text_to_regions(model, kept, library, queries)
+    found["text-roi"] = _text_to_regions(model, mine, queries)
     return found
 
 
@@ -204,19 +209,18 @@ def _in_place(
     return a[:, None] == b[None, :]
 
 
-def _text_to_regions(
-    model: Head, kept: Tensor, library: RegionFeatures, queries: RegionFeatures
-) -> np.ndarray:
-    """One query for each entity of each case: its vector among the library's regions."""
+def _text_to_regions(model: Head, mine: Tensor, queries: RegionFeatures) -> np.ndarray:
+    """One query for each entity of each case: its vector among the measured regions. Those of the
+    library have taught the head and are found nearly always."""
     vectors = F.normalize(model.table.vectors, dim=1)
-    best = (vectors @ kept.T).topk(min(FIRST, len(library)), dim=1).indices.numpy()
+    best = (vectors @ mine.T).topk(min(FIRST, len(queries)), dim=1).indices.numpy()
     values = np.full(len(queries), np.nan)
     seen = set()
     for n, (case, entity) in enumerate(zip(queries.case, queries.entity.tolist(), strict=True)):
-        relevant = int((library.entity == entity).sum())
-        if (case, entity) not in seen and relevant:
+        if (case, entity) not in seen:
             seen.add((case, entity))
-            values[n] = (library.entity[best[entity]] == entity).sum() / min(FIRST, relevant)
+            same = queries.entity == entity
+            values[n] = same[best[entity]].sum() / min(FIRST, int(same.sum()))
     return values
 
 
@@ -232,7 +236,7 @@ def ablate_heads(
     progress: Callable[[int, int, str], None],
 ) -> dict[str, dict[str, dict[str, object]]]:
     """{row: {figure: {"value", "ci", "seeds", "gain", "gain_ci"}}}; intervals over cases, gains
-    against the first row, query by query."""
+    against "without", query by query. The last row is the run's own head, for comparison."""
     truths = truths_of(library, queries, state.entities, findings)
     tables: dict[str, dict[str, np.ndarray]] = {}
     for number, (row, changes) in enumerate(ROWS.items()):
@@ -243,6 +247,9 @@ def ablate_heads(
             model = train_head(state, own, library, kinship, steps, seed)
             runs.append(measure_head(model, library, queries, truths, kinship))
         tables[row] = {name: np.stack([run[name] for run in runs]) for name in FIGURES}
+    own_head = Head(state, recipe, trained=True).eval()
+    measured = measure_head(own_head, library, queries, truths, kinship)
+    tables[RUN] = {name: measured[name][None] for name in FIGURES}
     return {row: compared(table, tables["without"], queries.case) for row, table in tables.items()}
 
 
