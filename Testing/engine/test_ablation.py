@@ -250,3 +250,6 @@ def test_export_learns_from_reports(run_folder, reports, small_tower, tmp_path, 
         np.load(tmp_path / name / "entry_embeddings.npz")["vectors"] for name in ("taught", "plain")
     )
     assert taught.shape == plain.shape and not np.array_equal(taught, plain)
+    args = parsed(*words, "--out", tmp_path / "o", "--reports", reports, "--report-objectives", "x")
+    with pytest.raises(InputError, match="sentences, words, medtrim, location"):
+        args.run(args)

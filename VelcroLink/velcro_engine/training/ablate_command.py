@@ -63,7 +63,7 @@ def ablate_command(args: argparse.Namespace) -> int:
             "left_out": problems,
             "heads": ablate_heads(
                 state, recipe, library, queries, kinship, findings,
-                args.head_steps, args.seeds, said,
+                args.head_steps, args.head_batch, args.seeds, said,
             ),
         }  # fmt: skip
         if args.reports:

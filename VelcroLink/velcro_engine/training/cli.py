@@ -105,6 +105,12 @@ def _add_export(subparsers: argparse._SubParsersAction) -> None:
         help="reports (columns findings, impression) whose sentences the text tower is to bring near "
         "the entries they speak of; may be repeated",
     )
+    parser.add_argument(
+        "--report-objectives",
+        default="location",
+        metavar="NAMES",
+        help="of sentences, words, medtrim, location, with commas between (location)",
+    )
     parser.set_defaults(run=run_export)
 
 
@@ -157,6 +163,7 @@ def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--step-mm", type=float, default=12.0, help="between slices (12)")
     parser.add_argument("--limit", type=int, metavar="N", help="use N cases of each split only")
     parser.add_argument("--head-steps", type=int, default=600, help="steps of each head (600)")
+    parser.add_argument("--head-batch", type=int, default=256, help="regions in a batch (256)")
     parser.add_argument("--seeds", type=int, default=5, help="heads of each row (5)")
     parser.add_argument("--reports", metavar="FILE.csv", help="reports to learn from")
     parser.add_argument("--dev-reports", metavar="FILE.csv", help="reports with MeSH codes")

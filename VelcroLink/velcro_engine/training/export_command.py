@@ -16,7 +16,7 @@ from ..knowledge_base import KnowledgeBase, load_knowledge_base
 from ..model.export import write_config, write_model_folder
 from ..model.text_tokenizer import TextTokenizer
 from ..model.text_tower import TextConfig, TextTower
-from .report_alignment import ReportAlignment, spoken_sentences
+from .report_alignment import ReportAlignment, ReportWeights, spoken_sentences
 from .text_training import fit_text_tower, new_tower
 from .trainer import FREQUENCY_DECAY, TrainingState, load_checkpoint
 from .vocabulary import learn_merges, write_merges
@@ -45,7 +45,8 @@ def export_command(args: argparse.Namespace) -> int:
         more = None
         if args.reports:
             spoken = spoken_sentences(args.reports, base)
-            more = ReportAlignment(spoken, base, known, tokenizer)
+            weights = ReportWeights.only(args.report_objectives.split(","))
+            more = ReportAlignment(spoken, base, known, tokenizer, weights)
             print(f"Reports: {len(spoken)} different sentences with findings")
         fit_text_tower(tower, tokenizer, base.entries, known, steps=args.text_steps, more=more)
         save_tower(run / "text", tower, text_folder / "vocabulary.txt.gz")

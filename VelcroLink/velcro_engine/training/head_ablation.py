@@ -22,7 +22,6 @@ from .region_samples import interval
 from .training_state import Recipe, TrainingState
 
 FIRST = 5
-BATCH = 256
 LEARNING_RATE = 1e-3
 # name of a row -> what it changes in the recipe
 ROWS: dict[str, dict[str, float]] = {
@@ -67,9 +66,11 @@ def train_head(
     features: RegionFeatures,
     kinship: Kinship,
     steps: int,
+    batch: int,
     seed: int,
 ) -> Head:
-    """A head trained with the trainer's losses of regions and the recipe's objectives."""
+    """A head trained with the trainer's losses of regions and the recipe's objectives, on batches of
+    `batch` regions."""
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 2])
     model = Head(state, recipe)
@@ -77,7 +78,7 @@ def train_head(
     entity, side = torch.from_numpy(features.entity), torch.from_numpy(features.side)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-    size = min(BATCH, len(features))
+    size = min(batch, len(features))
     for _ in range(steps):
         chosen = rng.choice(len(features), size, replace=False)
         rows = torch.from_numpy(chosen)
@@ -232,6 +233,7 @@ def ablate_heads(
     kinship: Kinship,
     findings: set[str],
     steps: int,
+    batch: int,
     seeds: int,
     progress: Callable[[int, int, str], None],
 ) -> dict[str, dict[str, dict[str, object]]]:
@@ -244,7 +246,7 @@ def ablate_heads(
         runs = []
         for seed in range(seeds):
             progress(number * seeds + seed, len(ROWS) * seeds, f"head: {row}")
-            model = train_head(state, own, library, kinship, steps, seed)
+            model = train_head(state, own, library, kinship, steps, batch, seed)
             runs.append(measure_head(model, library, queries, truths, kinship))
         tables[row] = {name: np.stack([run[name] for run in runs]) for name in FIGURES}
     own_head = Head(state, recipe, trained=True).eval()

@@ -10,7 +10,7 @@ as phrases. The region of an entry that images have taught is its region vector,
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,15 @@ class ReportWeights:
     words: float = 0.5
     medtrim: float = 1.0
     location: float = 0.5
+
+    @classmethod
+    def only(cls, names: Iterable[str]) -> ReportWeights:
+        """The usual weight of those named, 0 for the others. Raises InputError for an unknown one."""
+        wanted = set(names)
+        known = {field.name: field.default for field in fields(cls)}
+        if not wanted or not wanted <= known.keys():
+            raise InputError(f"Objectives on reports are {', '.join(known)}; name some of these.")
+        return cls(**{name: weight if name in wanted else 0.0 for name, weight in known.items()})
 
 
 @dataclass(frozen=True)
