@@ -8,7 +8,8 @@ The library holds the cases of the other splits of `--splits`; without a splits 
 all others. A hit has the same entity and the same place: for anatomy its side, for a finding the
 side and zone that its expert mask lies in. A region that asks knows nothing but its prompt: its
 condition is the place that the model links and measures, never the label's. A text's condition is the
-place it names.
+place it names, which for anatomy is nearly the answer: there only the figures without say what the
+text embedding does.
 """
 
 from __future__ import annotations
