@@ -1,0 +1,258 @@
+"""From slice to slice: each one is prompted by its neighbour's mask, until the region ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .errors import GeometryError, InputError
+from .linker import Linker
+from .mask_pieces import clean_mask
+from .model.preprocess import (
+    Letterbox,
+    input_key,
+    letterbox_of,
+    mask_to_slice,
+    model_input,
+    prompt_arrays,
+)
+from .propagate_evidence import box_of, dice_of, grey_shares, grown, level_that_fills, sharpened
+from .propagate_identity import Identity
+from .propagate_result import Point, Rules, Step, rules_for
+from .ranking import entry_probabilities
+from .region_mask import region_mask
+from .request import SliceRequest
+from .slices import Slice, anatomical_axes, cut_plane
+from .volume import Volume
+
+UNSURE = 0.6  # of the start's confidence: a model that was unsure there may be so elsewhere
+KEPT_SLICES = 4
+Box = tuple[float, float, float, float]
+WORLD = {"sagittal": 0, "coronal": 1, "axial": 2}
+Progress = Callable[[float, str], None]
+
+
+class Walk:
+    """What one propagation holds on to."""
+
+    def __init__(
+        self, linker: Linker, volume: Volume, plane: str, rules: Rules, progress: Progress
+    ) -> None:
+        if plane not in WORLD:
+            raise InputError(f"Unknown plane '{plane}'; use axial, coronal or sagittal.")
+        self.linker, self.volume, self.plane = linker, volume, plane
+        self.rules, self.progress = rules, progress
+        self.axis = anatomical_axes(volume)[WORLD[plane]][0]
+        self.count = int(volume.shape_ijk[self.axis])
+        self.done = 0
+        self._cuts: dict[tuple[str, int], Slice] = {}
+        self._encoded: dict[str, Any] = {}
+        self.level = 0.0  # of the logits, at which the start's mask fills its box
+        self.identity = Identity(linker)
+
+    def cut(self, plane: str, index: int) -> Slice:
+        key = (plane, index)
+        if key not in self._cuts:
+            if len(self._cuts) > 64:
+                self._cuts.clear()
+            self._cuts[key] = cut_plane(self.volume, plane, index=index)
+        return self._cuts[key]
+
+    def encode(self, request: SliceRequest) -> tuple[Any, Letterbox]:
+        """The slice as the model knows it, and the window that it looks through."""
+        runtime = self.linker.runtime
+        window = letterbox_of(request, runtime.size)
+        slices = self.linker._slices  # the linker's own cache: what was linked is not encoded again
+        key = input_key(request, window)
+        # the walk's own cache serves the second look at a slice and the consensus
+        encoded = slices.get(key) or self._encoded.get(key)
+        if encoded is None:
+            encoded = runtime.encode(model_input(request, runtime.size, window))
+            while len(self._encoded) >= KEPT_SLICES:
+                self._encoded.pop(next(iter(self._encoded)))
+            self._encoded[key] = encoded
+        return encoded, window
+
+    def decode(self, request: SliceRequest) -> tuple[np.ndarray, Any, Any, Letterbox]:
+        """(logits on the slice's pixels, everything the decoder said, encoded slice, window)."""
+        encoded, window = self.encode(request)
+        decoded = self.linker.runtime.decode(encoded, *prompt_arrays(request, window))
+        return mask_to_slice(decoded.mask, window, request.pixels.shape), decoded, encoded, window
+
+    def margin(self, encoded: Any, window: Letterbox, shape: tuple[int, int]) -> np.ndarray | None:
+        """`Identity.margin`, None when the rules do without."""
+        return self.identity.margin(encoded, window, shape) if self.rules.identity > 0 else None
+
+    def recall(self, start: Step) -> None:
+        """Know again what an earlier walk learnt at its start."""
+        request = self.cut(self.plane, start.index).request(box=box_of(start.mask))
+        self.identity.learn_entry(start.embedding)
+        encoded, window = self.encode(request)
+        self.identity.learn_pixels(encoded, start.mask, window)
+        self.rules = rules_for(self.rules, self.identity.kind)
+        self.level = start.level
+
+    def step(self, index: int, mask, logits, decoded, identity, agreement, corrected) -> Step:
+        probabilities, _ = entry_probabilities(
+            decoded.embedding[None],
+            self.linker.embeddings,
+            self.linker.runtime.nothing,
+            self.linker.runtime.calibration.temperature,
+        )
+        return Step(
+            index,
+            mask,
+            logits,
+            float(np.clip(decoded.mask_confidence, 0, 1)),
+            agreement,
+            probabilities[0].astype(np.float32),
+            np.asarray(decoded.side, dtype=np.float32),
+            np.asarray(decoded.embedding, dtype=np.float32),
+            None if identity is None else float(identity[mask].mean()),
+            corrected,
+        )
+
+    def first(self, index: int, box, points, mask, corrections) -> Step:
+        cut = self.cut(self.plane, index)
+        prompts = [*points, *corrections]
+        if mask is not None:
+            mask = np.asarray(mask, dtype=bool)
+            if mask.shape != cut.pixels.shape:
+                raise InputError("The mask and the slice differ in size.")
+            if not mask.any():
+                raise InputError("The mask is empty; draw the region first.")
+            box = box_of(mask)
+        request = cut.request(box=box, points=prompts)
+        logits, decoded, encoded, window = self.decode(request)
+        self.identity.learn_entry(decoded.embedding)
+        self.rules = rules_for(self.rules, self.identity.kind)
+        drawn = mask is None or bool(corrections)
+        if drawn:
+            mask = region_mask(logits, request)
+        self.identity.learn_pixels(encoded, mask, window)
+        identity = self.margin(encoded, window, mask.shape)
+        if drawn and not self.identity.names_pixels:
+            if identity is not None:
+                logits = logits + self.rules.identity * identity
+            logits = sharpened(logits, cut.pixels, request, self.rules.grey)
+            self.level = level_that_fills(logits, request)
+            logits = logits - self.level
+            mask = clean_mask(logits > 0, request)
+        else:
+            logits = np.where(mask, np.maximum(logits, 2.0), np.minimum(logits, -2.0))
+        if not mask.any():
+            raise GeometryError("Nothing was found in the region; mark the structure more closely.")
+        found = self.step(index, mask, logits, decoded, identity, 1.0, bool(corrections))
+        return replace(found, level=self.level)
+
+    def walk(
+        self, steps: dict[int, Step], start: int, sign: int, given: dict[int, tuple[Point, ...]]
+    ) -> str:
+        """Go on from the last layer in one direction; the reason why it ended."""
+        own = [i for i in steps if (i - start) * sign >= 0]
+        index = max(own, key=lambda i: i * sign)
+        asked = [i for i in given if (i - start) * sign > 0]
+        furthest = max(asked, key=lambda i: i * sign) if asked else start
+        largest = max(int(steps[i].mask.sum()) for i in own)
+        while True:
+            following = index + sign
+            if not 0 <= following < self.count:
+                return "end of the volume"
+            if self.rules.limit is not None and abs(following - start) > self.rules.limit:
+                return "limit of slices"
+            self.done += 1
+            self.progress(
+                min(0.95, self.done / self.count),
+                f"{self.plane} slice {following + 1} of {self.count}",
+            )
+            forced = (furthest - following) * sign >= 0
+            found = self._next(steps[index], steps[start], following, given.get(following, ()))
+            if found is None:
+                if not forced:
+                    return "nothing found"
+                found = replace(steps[index], index=following, agreement=0.0)
+            reason = "" if forced else self._stop(found, steps[index], steps[start], largest)
+            if reason:
+                return reason
+            steps[following] = found
+            largest = max(largest, int(found.mask.sum()))
+            index = following
+
+    def _next(self, near: Step, start: Step, index: int, points: Sequence[Point]) -> Step | None:
+        cut = self.cut(self.plane, index)
+        reach = self.rules.reach_mm * cut.thickness / cut.spacing
+        box = self._box_beside(near, cut, index, reach, points)
+        if box is None:
+            return None
+        request = cut.request(box=box, points=points)
+        logits, decoded, encoded, window = self.decode(request)
+        identity = self.margin(encoded, window, cut.pixels.shape)
+        if identity is not None and not points:
+            logits = logits + self.rules.identity * identity
+        usual = grey_shares(self.cut(self.plane, near.index).pixels, near.mask)
+        logits = sharpened(logits, cut.pixels, request, self.rules.grey, usual) - self.level
+        weight = self.rules.smoothing ** max(1.0, cut.thickness) if not points else 0.0
+        logits = (1 - weight) * logits + weight * near.logits
+        mask = logits > 0
+        if not points:
+            mask &= grown(near.mask, 1 + round(reach))
+        most = int(near.mask.sum() * self.rules.growth ** max(1.0, cut.thickness)) + 2
+        if not points and mask.sum() > most and not self._by_pixels:
+            mask &= logits >= np.partition(logits[mask], -most)[-most]
+        mask = clean_mask(mask, request)
+        if not mask.any():
+            return None
+        agreement = dice_of(mask, near.mask)
+        return self.step(index, mask, logits, decoded, identity, agreement, bool(points))
+
+    @property
+    def _by_pixels(self) -> bool:
+        """A structure of the body that the model names pixel by pixel: that says where it ends, and
+        holds the mask from growing into the box it was prompted with."""
+        return self.identity.names_pixels and self.identity.kind == "anatomy"
+
+    def _box_beside(
+        self, near: Step, cut: Slice, index: int, reach: float, points: Sequence[Point]
+    ) -> Box | None:
+        """The prompt for a slice beside `near`: what the pixels there are named, or a little more
+        than the neighbour's own box. None when nothing there has the start's name."""
+        box = box_of(near.mask)
+        if self._by_pixels and not points:
+            encoded, window = self.encode(cut.request(box=box))
+            margin = self.margin(encoded, window, cut.pixels.shape)
+            if margin is not None:
+                named = (margin > 0) & grown(near.mask, 1 + round(reach))
+                named = clean_mask(named, cut.request(box=box))
+                return box_of(named) if named.any() else None
+        inner = [p for p in points if p[2] == 1]
+        if inner:
+            xs, ys = [p[0] for p in inner], [p[1] for p in inner]
+            box = (
+                min(box[0], min(xs) - 1),
+                min(box[1], min(ys) - 1),
+                max(box[2], max(xs) + 1),
+                max(box[3], max(ys) + 1),
+            )
+        grow = 0.5 * reach
+        return box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow
+
+    def _stop(self, found: Step, near: Step, start: Step, largest: int) -> str:
+        area, rules = int(found.mask.sum()), self.rules
+        if found.confidence < min(rules.confidence, UNSURE * start.confidence):
+            return "the model is not sure of the mask"
+        if area < max(rules.least_pixels, rules.least_share * largest):
+            return "the region ends"
+        if area > rules.burst * max(int(near.mask.sum()), 16):
+            return "the region bursts"
+        if found.agreement < rules.agreement:
+            return "the mask no longer agrees with its neighbour"
+        if found.identity is not None and found.identity < min(
+            rules.least_identity, (start.identity or 0.0) - 2.5
+        ):
+            return "another structure begins"
+        if float(found.embedding @ start.embedding) < rules.likeness:
+            return "another structure begins"
+        return ""
