@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+
 from velcro_engine.link_command import caption
 from velcro_engine.linker import open_linker
 from velcro_engine.output_folder import output_folder
