@@ -19,6 +19,8 @@ EXTENT = 5.5  # SD
 GREY = 4.5  # SD
 OUTSIDE = 0.15  # share of the voxels where the structure was never seen
 STRAY_AWAY_MM = 10.0
+STRAY_NEAR_MM = 1.0  # enough for a piece of some size
+STRAY_LARGE_ML, STRAY_LARGE_SHARE = 0.2, 0.05
 STRAY_ML = 0.1  # smaller pieces are specks
 STRAY_SHARE = 0.01
 SMALL_ML = 0.3  # of smaller segments a few voxels make a large share
@@ -135,7 +137,10 @@ def soft_ratios(e: Evidence) -> Mapping[str, float]:
     if e.stray is not None and not e.scattered:
         ml, away = e.stray
         if ml >= STRAY_ML and e.stray_share >= STRAY_SHARE:
-            ratios["piece"] = away / STRAY_AWAY_MM
+            large = ml >= STRAY_LARGE_ML or e.stray_share >= STRAY_LARGE_SHARE
+            # structures that are known from many cases are one piece, or their parts touch
+            apart = (large and away >= STRAY_NEAR_MM) or e.cases >= FEW_CASES
+            ratios["piece"] = max(away / STRAY_AWAY_MM, 1 / CONFIRMED if apart else 0.0)
     if e.named is not None and e.other is not None and not e.confirmed:
         doubt = float(np.clip(1 - e.named / OWN_NAME / 2, 0, 1)) if e.named < 2 * OWN_NAME else 0.0
         ratios["model"] = doubt * e.other / OTHER_NAME

@@ -17,7 +17,7 @@ from .flags import Evidence, Judgement, judge
 from .links import Picture, RegionMemory, SliceLink, Votes, link_segments, linked_side
 from .names import DIFFERENT, NOT_LINKED, SAME, Meaning, NameReader, agreement
 from .observing import observe
-from .order import order_contradictions
+from .order import order_contradictions, separated_parts
 from .segmentation import NamedSegment, Segmentation
 from .shapes import Shape, cut_out, measure_overlaps, measure_shape
 from .sides import Middle, contradiction, find_middle
@@ -193,12 +193,14 @@ def _rows(volume, segmentation, base, linker, meanings, shapes, fits, votes) -> 
     order = order_contradictions(
         [s.name for s in segmentation.segments], [shape.centre for shape in shapes]
     )
+    known = [fit.distance is not None for fit in fits]
+    apart = separated_parts([s.name for s in segmentation.segments], shapes, known)
     rows = []
     for n, segment in enumerate(segmentation.segments):
         facts = _Facts(n, segmentation, base, linker, meanings, shapes, fits, votes, middle)
         mate = shapes[mates[n]].centre if n in mates else None
         twin = segmentation.segments[twice[n]].name if n in twice else ""
-        rows.append(facts.row(segment, volume, mate, twin, order.get(n)))
+        rows.append(facts.row(segment, volume, mate, twin, order.get(n) or apart.get(n)))
     return rows
 
 
