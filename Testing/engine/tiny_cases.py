@@ -165,18 +165,25 @@ def write_knowledge_base(path: Path) -> Path:
     return path
 
 
-def exported_network():
+def exported_network(entities: int = 0):
     """The untrained network that `write_model` exports."""
     import torch
 
     from velcro_engine.training.trainer import new_network
 
     torch.manual_seed(2)
-    return new_network(recipe()).eval()
+    network = new_network(recipe(), entities=entities).eval()
+    if entities:
+        vectors = torch.nn.functional.normalize(torch.randn_like(network.prototypes), dim=1)
+        network.prototypes.copy_(10.0 * vectors)
+    return network
 
 
-def write_model(folder: Path, knowledge_base: Path, trained: list[str]) -> Path:
-    """Model folder of an untrained network and text tower of the tiny sizes."""
+def write_model(
+    folder: Path, knowledge_base: Path, trained: list[str], entities: list[str] | None = None
+) -> Path:
+    """Model folder of an untrained network and text tower of the tiny sizes. `entities`: in the
+    order of the prototypes; without, the folder is as older versions wrote it."""
     import torch
 
     from velcro_engine.knowledge_base import load_knowledge_base
@@ -199,14 +206,14 @@ def write_model(folder: Path, knowledge_base: Path, trained: list[str]) -> Path:
     nothing[0] = 1.0
     write_model_folder(
         folder,
-        exported_network(),
+        exported_network(len(entities or [])),
         tower,
         vocabulary,
         name="tiny",
         version="1",
         calibration={"temperature": 0.1, "abstain_below": 0.0, "side_margin": 0.5},
         nothing=nothing,
-        extra={"trained_entities": trained},
+        extra={"trained_entities": trained} | ({"entities": entities} if entities else {}),
     )
     add_entry_embeddings(folder, base)
     return folder

@@ -83,18 +83,27 @@ def _export(
     outs: Sequence[str],
     dynamic: dict[str, dict[int, str]] | None = None,
 ) -> None:
+    """Write a graph whose weights keep their names in torch, so that training can start from it
+    (`training/bundled_weights.py`). Nothing is fused or folded here; ONNX Runtime does both when it
+    loads a graph."""
+    module.eval()
+    # only the wrapper: otherwise weights of equal values would be merged and lose their names
+    module.training = True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module.eval(),
+            module,
             inputs,
             str(path),
             input_names=list(names),
             output_names=list(outs),
             dynamic_axes=dynamic,
             opset_version=OPSET,
+            training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False,
             dynamo=False,
         )
+    module.eval()
 
 
 def export_network(network: VelcroNetwork, folder: Path) -> None:

@@ -114,7 +114,7 @@ def case_keys(data: Path, splits: Path | None, split: str | None) -> list[str]:
     ]
 
 
-def _canonical(image: sitk.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def canonical(image: sitk.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Array in order S, A, R with rising coordinates; spacing (R, A, S); RAS of its first voxel."""
     array = sitk.GetArrayFromImage(image)
     direction = np.asarray(image.GetDirection()).reshape(3, 3)
@@ -145,33 +145,56 @@ def load_case(data: Path, key: str) -> Case:
     modality = "picture"
     for path in image_files(folder):
         picture = path.name.lower().endswith(PICTURE_SUFFIXES)
-        image = sitk.ReadImage(str(path))
         if picture:
-            array = sitk.GetArrayFromImage(image)
+            array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
             if array.ndim == 3:
                 array = array[..., :3].mean(-1).astype(np.uint8)
             images.append(array[None])
             continue
-        array, spacing, origin = _canonical(image)
-        sample, strides = strided_sample(array)
-        window: IntensityWindow = intensity_window(sample)
-        if fore is None:
-            matrix = np.eye(4)
-            matrix[:3, :3] = np.diag(spacing)
-            matrix[:3, 3] = origin
-            fore = foreground(sample, strides, matrix, window)
-        modality = "CT" if window.kind == "ct" else "MR"
-        images.append(window.apply(array))
+        _, array, spacing, origin, seen, modality = read_image(path)
+        fore = fore or seen
+        images.append(array)
     for path in label_files(folder):
         image = sitk.ReadImage(str(path))
         if path.name.lower().endswith(".png"):
             layers.append(sitk.GetArrayFromImage(image)[None])
         else:
-            layers.append(_canonical(image)[0])
+            layers.append(canonical(image)[0])
     if not images or not layers:
         raise InputError(f"{folder} holds no image or no labels.")
+    return make_case(key, images, layers, labels, spacing, origin, fore, modality)
+
+
+def read_image(
+    path: Path,
+) -> tuple[sitk.Image, np.ndarray, np.ndarray, np.ndarray, Foreground | None, str]:
+    """A volume -> (as stored, uint8 array in order S, A, R, spacing and origin (R, A, S) in mm, RAS,
+    foreground, key of MODALITY_NUMBERS)."""
+    image = sitk.ReadImage(str(path))
+    array, spacing, origin = canonical(image)
+    sample, strides = strided_sample(array)
+    window: IntensityWindow = intensity_window(sample)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.diag(spacing)
+    matrix[:3, 3] = origin
+    fore = foreground(sample, strides, matrix, window)
+    modality = "CT" if window.kind == "ct" else "MR"
+    return image, window.apply(array), spacing, origin, fore, modality
+
+
+def make_case(
+    key: str,
+    images: list[np.ndarray],
+    layers: list[np.ndarray],
+    labels: dict[int, Label],
+    spacing: np.ndarray | None,
+    origin: np.ndarray,
+    fore: Foreground | None,
+    modality: str,
+) -> Case:
+    """A case of arrays in order S, A, R. Raises InputError when they differ in size."""
     if any(a.shape != images[0].shape for a in images + layers):
-        raise InputError(f"Images and labels of {folder} differ in size.")
+        raise InputError(f"Images and labels of {key} differ in size.")
     if spacing is None:
         images, layers = _shrink(images, layers)
     stripped = spacing is not None and float((images[0] == 0).mean()) > 0.3

@@ -41,7 +41,7 @@ def _add_train(subparsers: argparse._SubParsersAction) -> None:
         "train",
         help="train a model on your own segmentations",
         description="Train the network of a recipe on folders laid out as DATASET/CASE/image.* + "
-        "labels.*. Interrupt it at any time; the same command goes on where it stopped.",
+        "labels.*, or of images with 3D Slicer's .seg.nrrd beside them. Interrupt it at any time; the same command goes on where it stopped.",
     )
     parser.add_argument("--data", required=True, metavar="DIR", help="folder of data sets")
     parser.add_argument("--splits", metavar="FILE", help="JSON with a list of cases per split")
@@ -55,8 +55,14 @@ def _add_train(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--text-model", metavar="DIR|bundled", help="model whose text side a baseline is given"
     )
-    parser.add_argument("--kb", action="append", metavar="FILE", help="with --baseline")
-    parser.add_argument("--init", metavar="CHECKPOINT", help="start from the weights of a run")
+    parser.add_argument(
+        "--kb", action="append", metavar="FILE", help="knowledge base of names and codes"
+    )
+    parser.add_argument(
+        "--init",
+        metavar="bundled|DIR",
+        help="adapt the bundled model, a model folder or a run (recipe adapt)",
+    )
     parser.add_argument("--sam", metavar="TYPE:FILE", help="SAM checkpoint as backbone: vit_b:FILE")
     parser.add_argument("--out", required=True, metavar="DIR", help="run folder (checkpoints, log)")
     parser.add_argument("--steps", type=int, help="stop at this step instead of the recipe's end")

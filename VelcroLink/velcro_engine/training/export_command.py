@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from ..entry_embeddings import write_entry_embeddings
 from ..errors import InputError, ModelError
-from ..knowledge_base import KnowledgeBase, load_knowledge_base
+from ..knowledge_base import KnowledgeBase, active_paths, load_knowledge_base
 from ..model.export import write_config, write_model_folder
 from ..model.text_tokenizer import TextTokenizer
 from ..model.text_tower import TextConfig, TextTower
+from .adaptation import is_adapted, trained_before
 from .report_alignment import ReportAlignment, ReportWeights, spoken_sentences
 from .text_training import fit_text_tower, new_tower
 from .trainer import FREQUENCY_DECAY, TrainingState, load_checkpoint
@@ -30,8 +31,9 @@ def export_command(args: argparse.Namespace) -> int:
     """Write the model folder; the tower's own weights stay in the run folder for the next time."""
     run, out = Path(args.run_folder), Path(args.out)
     state, recipe = load_checkpoint(run)
-    base = load_knowledge_base(args.kb)
-    targets = entity_targets(state)
+    # an adapted run may name entries that its user added; what ships must not hold anybody's own
+    base = load_knowledge_base(args.kb or (active_paths() if is_adapted(run) else None))
+    targets = entity_targets(state, trained_before(run))
     known = {k: v for k, v in targets.items() if k in base.by_id}
     missing = sorted(set(targets) - set(known))
     if missing:
@@ -65,6 +67,7 @@ def export_command(args: argparse.Namespace) -> int:
         nothing=nothing,
         extra={
             "trained_entities": sorted(known),
+            "entities": list(state.entities),
             "text_only_factor": TEXT_ONLY_FACTOR,
             "trained_steps": state.step,
             "licence": "CC BY-NC-SA 4.0, research and teaching, not for clinical use",
@@ -75,13 +78,16 @@ def export_command(args: argparse.Namespace) -> int:
     return 0
 
 
-def entity_targets(state: TrainingState) -> dict[str, np.ndarray]:
-    """Unit vector of each entity that the run has seen (label tables name more than cases show)."""
+def entity_targets(
+    state: TrainingState, before: frozenset[str] = frozenset()
+) -> dict[str, np.ndarray]:
+    """Unit vector of each entity that the run has seen (label tables name more than cases show), or
+    that the model it started from had: `before`."""
     unit = F.normalize(state.average_table.vectors.detach(), dim=1).numpy()
     # the running share of an entity that never came only decays from its first value
     untouched = FREQUENCY_DECAY**state.step / len(state.frequency)
     seen = (state.frequency > 1.1 * untouched + 1e-12).tolist()
-    return {e: unit[i] for i, e in enumerate(state.entities) if seen[i]}
+    return {e: unit[i] for i, e in enumerate(state.entities) if seen[i] or e in before}
 
 
 def open_or_new_tower(

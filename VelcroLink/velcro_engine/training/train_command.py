@@ -11,8 +11,14 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
+from ..knowledge_base import active_paths, load_knowledge_base
+from ..output_folder import check_output_folder
+from ..runtime import BUNDLED
+from .adaptation import adapted_state, place_new_entities, trained_before, write_start
 from .case_data import Case, case_keys, load_case
+from .export_command import entity_targets, save_tower
 from .slice_sampler import SliceSampler
+from .slicer_cases import load_segmented_cases, segmentation_files
 from .trainer import Recipe, TrainingState, load_checkpoint, new_state, train
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -39,17 +45,68 @@ def load_cases(data: Path, keys: list[str], log) -> list[Case]:
     return cases
 
 
+def usable_device(told: str | None) -> str:
+    """The named device, else a GPU if there is one. Raises InputError when it cannot be used."""
+    if told is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=told)
+    except (RuntimeError, AssertionError) as error:  # torch asserts when it is built without CUDA
+        raise InputError(
+            f"The device '{told}' cannot be used here; choose --device cpu or leave it out.",
+            repr(error),
+        ) from error
+    return told
+
+
+def check_arguments(args: argparse.Namespace, data: Path, out: Path) -> None:
+    """Raises InputError for what would otherwise show only after minutes of reading cases."""
+    if not data.is_dir():
+        raise InputError(f"'{data}' is not a folder of data sets; check --data.")
+    for option in ("steps", "threads"):
+        if getattr(args, option) is not None and getattr(args, option) < 1:
+            raise InputError(f"--{option} must be at least 1.")
+    if args.workers < 0:
+        raise InputError("--workers must be at least 0.")
+    if (out / "state.json").is_file():
+        return  # resumed: recipe and start are those of the run
+    find_recipe(args.recipe or default_recipe(args))
+    if args.init and args.init != BUNDLED:
+        source = Path(args.init)
+        if not any((source / name).is_file() for name in ("state.json", "config.json")):
+            raise InputError(
+                f"'{args.init}' is neither a run of velcrolink train nor a model folder; "
+                "check --init."
+            )
+    if args.sam and not Path(args.sam.partition(":")[2]).is_file():
+        raise InputError(f"--sam '{args.sam}' names no file; give it as TYPE:FILE.")
+
+
+def default_recipe(args: argparse.Namespace) -> str:
+    """The recipe when none is named."""
+    if args.init and args.init == BUNDLED:
+        return "adapt"
+    if args.init and not (Path(args.init) / "state.json").is_file():
+        return "adapt"
+    return "baseline_cpu" if args.baseline else "bundled_cpu"
+
+
 def train_command(args: argparse.Namespace) -> int:
     """Train to the recipe's end; Ctrl+C saves and leaves."""
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    out = check_output_folder(args.out)
+    device = usable_device(args.device)
+    data = Path(args.data)
+    check_arguments(args, data, out)
     if args.threads:
         torch.set_num_threads(args.threads)
-    data = Path(args.data)
     keys = case_keys(data, Path(args.splits) if args.splits else None, args.split)
-    if not keys:
-        raise InputError(f"No labelled case was found in '{data}'.")
+    segmented = not args.splits and bool(segmentation_files(data))
+    if not keys and not segmented:
+        raise InputError(
+            f"No labelled case was found in '{data}': neither DATASET/CASE/image.* + labels.* nor "
+            "an image with its .seg.nrrd."
+        )
+    out.mkdir(parents=True, exist_ok=True)
     with (out / "train.log").open("a", encoding="utf-8") as log_file:
 
         def log(line: str) -> None:
@@ -58,6 +115,9 @@ def train_command(args: argparse.Namespace) -> int:
             log_file.flush()
 
         cases = load_cases(data, keys, log)
+        if segmented:
+            base = load_knowledge_base(args.kb or active_paths())
+            cases += load_segmented_cases(data, base, log)
         state, recipe = open_state(args, out, cases, device, log)
         if args.steps:
             recipe = replace(recipe, steps=min(recipe.steps, args.steps))
@@ -92,7 +152,7 @@ def open_state(
         state, recipe = load_checkpoint(out, device)
         log(f"resumed at step {state.step} of {recipe.steps}")
         return state, recipe
-    recipe = find_recipe(args.recipe or ("baseline_cpu" if args.baseline else "bundled_cpu"))
+    recipe = find_recipe(args.recipe or default_recipe(args))
     entities = sorted({str(c.labels[v].entity) for c in cases for _, v in c.voxels})
     if args.baseline:
         from .baselines import new_baseline
@@ -105,28 +165,33 @@ def open_state(
         recipe = sam_recipe(recipe, kind, sam)
         return new_state(recipe, entities, device, sam), recipe
     if args.init:
-        return adapted_state(Path(args.init), recipe, entities, device), recipe
+        return started_state(args, recipe, entities, out, device)
     return new_state(recipe, entities, device), recipe
 
 
-def adapted_state(source: Path, recipe: Recipe, entities: list[str], device: str) -> TrainingState:
-    """Weights of another run; entities it does not know get new vectors."""
-    old, old_recipe = load_checkpoint(source, device)
-    if old_recipe.network != recipe.network:
-        recipe = replace(recipe, network=old_recipe.network)
-    known = list(old.entities) + [e for e in entities if e not in old.entities]
-    state = new_state(recipe, known, device)
-    weights = old.average.state_dict()
-    weights.pop("prototypes")  # follows the table
-    state.network.load_state_dict(weights, strict=False)
-    state.average.load_state_dict(weights, strict=False)
-    with torch.no_grad():
-        for table in (state.table, state.average_table):
-            vectors = old.average_table.vectors
-            table.vectors[: len(old.entities)] = vectors[:-1]
-            table.vectors[-1] = vectors[-1]
-            table.log_scale.copy_(old.average_table.log_scale)
-    return state
+def started_state(
+    args: argparse.Namespace, recipe: Recipe, entities: list[str], out: Path, device: str
+) -> tuple[TrainingState, Recipe]:
+    """A run that goes on from --init: another run's folder, or a model folder ("bundled")."""
+    source = Path(args.init)
+    if (source / "state.json").is_file():
+        old, old_recipe = load_checkpoint(source, device)
+        recipe = replace(recipe, network=old_recipe.network, sam=old_recipe.sam)
+        known, network, table = list(old.entities), old.average, old.average_table
+        state = adapted_state(network, table, known, recipe, entities, device)
+        seen = entity_targets(old, trained_before(source))
+        write_start(out, state.start, frozenset(seen) | frozenset(entities), "run")
+        return state, recipe
+    from .bundled_weights import read_bundled_model
+
+    model = read_bundled_model(args.init)
+    recipe = replace(recipe, network=model.network.config, sam="")
+    state = adapted_state(model.network, model.table, model.entities, recipe, entities, device)
+    base = load_knowledge_base(args.kb or active_paths())
+    place_new_entities(state, len(model.entities), base, model.tower, model.tokenizer)
+    save_tower(out / "text", model.tower, model.vocabulary)
+    write_start(out, state.start, model.trained | frozenset(entities), model.folder.name)
+    return state, recipe
 
 
 class _Stop:

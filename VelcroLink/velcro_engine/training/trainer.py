@@ -118,6 +118,8 @@ def train_step(state: TrainingState, recipe: Recipe, batch: Batch, device: str) 
     """One step on one batch; returns the figures of the log line."""
     batch = {k: v.to(device) for k, v in batch.items()}
     state.network.train()
+    if state.start is not None:
+        state.start.hold_statistics(state.network)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(recipe, state.step)
     if recipe.baseline:
@@ -193,6 +195,10 @@ def velcro_loss(
                 recipe, decoded.embedding, batch, table, state.entities, state.step
             )
             loss, figures = loss + extra, figures | told
+    if state.start is not None:
+        kept = state.start.loss(batch, encoded, embedding, decoded, network, table)
+        loss = loss + recipe.keep * kept
+        figures["kept"] = float(kept.detach())
     return loss, figures
 
 

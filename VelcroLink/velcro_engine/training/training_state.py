@@ -44,6 +44,7 @@ class Recipe:
     medtrim: float = 0.0  # weight of MedTrim's triplets of regions (alignment_objectives.py)
     location_contrast: float = 0.0  # weight of RRA-VL's contrast within a place
     sam: str = ""  # type of a SAM checkpoint that is the backbone, e.g. "vit_b"
+    keep: float = 0.0  # weight of staying what the start was, when adapting (adaptation.py)
     baseline: str = ""  # name of a baseline of the benchmark; "" trains VELCRO
     position: bool = False  # whether the clip-* baselines read the position map
     crop: int = 112  # pixels along the square crop of clip-crop
@@ -76,6 +77,7 @@ class TrainingState:
     entities: list[str]
     step: int = 0
     seconds: float = 0.0
+    start: Any = None  # `adaptation.Start`: what an adapted network was, frozen
 
 
 def new_network(recipe: Recipe, sam: nn.Module | None = None, entities: int = 0) -> nn.Module:
@@ -166,6 +168,12 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> tuple[TrainingState, R
         state.frequency.copy_(tensors["frequency"])
         state.step = int(raw["step"])
         state.seconds = float(raw.get("processor_seconds", 0.0))
+        if recipe.keep:
+            from .adaptation import read_start
+
+            state.start = read_start(folder, recipe, device)
         return state, recipe
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
-        raise ModelError(f"Cannot resume from {folder}.", repr(error)) from error
+        raise ModelError(
+            f"'{folder}' holds no readable run of velcrolink train; check the folder.", repr(error)
+        ) from error
