@@ -12,24 +12,12 @@ import numpy as np
 from .knowledge_base import KnowledgeBase
 from .knowledge_base.card import CARD_CSS, card_html
 from .overlay import BOX_COLOUR, enlargement, png_bytes, render_overlay
+from .page_frame import framed_page
 from .request import SliceRequest
 from .result import LinkedEntry, LinkResult
 from .segmentation_file import colour_of
 
-NOTICE = "For research and teaching. Not for clinical use."
 SHOWN_BELOW = 4  # entries after the first that are listed with their definitions folded away
-CSS = """
-:root{color-scheme:light dark}
-body{font:15px/1.45 system-ui,sans-serif;max-width:76rem;margin:0 auto;padding:1rem 1.25rem}
-h1{font-size:1.5rem;margin:.4em 0}h2{font-size:1.2rem;margin:0 0 .4em}
-.link{display:grid;grid-template-columns:minmax(18rem,30rem) 1fr;gap:1.5rem;margin:2rem 0}
-@media(max-width:52rem){.link{grid-template-columns:1fr}}
-figure{margin:0}figure svg{width:100%;height:auto;display:block;background:#000;border-radius:6px}
-figcaption,.minor{opacity:.75;font-size:.88em}
-details{margin:.35em 0}summary{cursor:pointer}summary meter{width:7em;vertical-align:middle}
-.abstained{border-left:4px solid #d18b00;padding:.3em .8em;margin:.5em 0}
-footer{border-top:1px solid rgba(128,128,128,.45);margin-top:2.5rem;padding-top:.8rem}
-"""
 
 
 @dataclass(frozen=True)
@@ -47,25 +35,8 @@ def report_page(title: str, sections: Sequence[Section], knowledge_base: Knowled
     script, and its policy forbids loading anything."""
     body = "\n".join(_section(section, knowledge_base) for section in sections)
     models = ", ".join(sorted({section.result.model for section in sections}))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{html.escape(title)}</title>
-<style>{CSS}{CARD_CSS}</style>
-</head>
-<body>
-<h1>{html.escape(title)}</h1>
-<p class="minor">{NOTICE}</p>
-{body}
-<footer class="minor">VelcroLink; model {html.escape(models)}; knowledge base \
-{html.escape(knowledge_base.version)}.</footer>
-</body>
-</html>
-"""
+    footer = f"model {html.escape(models)}; knowledge base {html.escape(knowledge_base.version)}."
+    return framed_page(title, body, footer, CARD_CSS)
 
 
 def _section(section: Section, knowledge_base: KnowledgeBase) -> str:

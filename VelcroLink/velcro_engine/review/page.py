@@ -8,7 +8,7 @@ import html
 import numpy as np
 
 from ..overlay import png_bytes
-from ..report_page import CSS, NOTICE
+from ..page_frame import framed_page
 from .links import Picture
 from .run import Review, Row
 
@@ -33,20 +33,8 @@ def review_page(review: Review) -> str:
     body = "\n".join(_row(row) for row in review.rows)
     title = f"Review of {review.segmentation}"
     model = html.escape(review.model or "no model")
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{html.escape(title)}</title>
-<style>{CSS}{REVIEW_CSS}</style>
-</head>
-<body>
-<h1>{html.escape(title)}</h1>
-<p class="minor">{NOTICE}</p>
-<p><b>{flagged} of {len(review.rows)} segments need a look.</b> Image: {html.escape(review.volume)}.</p>
+    content = f"""<p><b>{flagged} of {len(review.rows)} segments need a look.</b> \
+Image: {html.escape(review.volume)}.</p>
 {notices}
 <p class="key minor">Pictures: <b style="background:rgb{SEGMENT_COLOUR}">segment</b>
 <b style="background:rgb{MODEL_COLOUR}">model's mask</b></p>
@@ -56,12 +44,10 @@ def review_page(review: Review) -> str:
 <tbody>
 {body}
 </tbody>
-</table>
-<footer class="minor">VelcroLink; model {model}; knowledge base \
-{html.escape(review.knowledge_base)}; {review.seconds.get("total", 0):.0f} s.</footer>
-</body>
-</html>
-"""
+</table>"""
+    version = html.escape(review.knowledge_base)
+    footer = f"model {model}; knowledge base {version}; {review.seconds.get('total', 0):.0f} s."
+    return framed_page(title, content, footer, REVIEW_CSS)
 
 
 def _row(row: Row) -> str:
