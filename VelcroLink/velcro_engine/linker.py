@@ -31,6 +31,15 @@ from .model.preprocess import (
     prompt_arrays,
 )
 from .ranking import entry_probabilities, side_of
+from .region_examples import (
+    Example,
+    Examples,
+    add_example,
+    blended,
+    read_examples,
+    remove_examples,
+    trust_with_examples,
+)
 from .region_mask import region_mask
 from .request import SliceRequest
 from .result import LinkedEntry, LinkResult
@@ -58,6 +67,7 @@ class Linker:
             embeddings = entry_embeddings(runtime, knowledge_base, progress)
         if len(embeddings) != len(knowledge_base):
             raise ModelError("The text embeddings do not fit the knowledge base; install it again.")
+        self._texts = embeddings
         self.embeddings = embeddings * _trust(runtime, knowledge_base)[:, None]
         self._slices: OrderedDict[str, Any] = OrderedDict()
 
@@ -109,6 +119,33 @@ class Linker:
         self.link(SliceRequest(pixels, box=(16.0, 16.0, 48.0, 48.0)))
         self._slices.clear()
 
+    def use_examples(self, examples: Examples) -> None:
+        """Blend the user's example regions into their entries; those of entries that are not in the
+        knowledge base wait. Raises InputError when they are of another model."""
+        trust = _trust(self.runtime, self.knowledge_base)
+        seen: frozenset[str] = getattr(self.runtime, "trained_entities", frozenset())
+        matrix = self._texts * trust[:, None]
+        for number, entry in enumerate(self.knowledge_base.entries):
+            if found := examples.get(entry.id):
+                vector = blended(self._texts[number], found, entry.id in seen)
+                matrix[number] = vector * trust_with_examples(float(trust[number]), len(found))
+        self.embeddings = matrix
+
+    def remember(self, entry_id: str, example: Example) -> int:
+        """Keep a region as an example of an entry, from now on; how many the entry has.
+
+        Raises KnowledgeBaseError for an unknown id, InputError when it cannot be kept."""
+        entry = self.knowledge_base.entry(entry_id)
+        count = add_example(self.runtime.fingerprint, entry.id, example)
+        self.use_examples(read_examples(self.runtime.fingerprint))
+        return count
+
+    def forget(self, entry_id: str) -> int:
+        """Drop the examples of an entry; how many there were."""
+        count = remove_examples(self.runtime.fingerprint, entry_id)
+        self.use_examples(read_examples(self.runtime.fingerprint))
+        return count
+
     def _encode(self, request: SliceRequest, box: Letterbox) -> tuple[Any, bool]:
         key = input_key(request, box)
         if key in self._slices:
@@ -159,8 +196,13 @@ def open_linker(
     model: str | os.PathLike[str] | None = None,
     knowledge_bases: Sequence[str | Path] | None = None,
     progress: Progress | None = None,
+    examples: bool = True,
 ) -> Linker:
     """A linker for a model folder (None: the bundled one) and knowledge-base files (None: the
-    bundled one and the user's own). Raises ModelError, KnowledgeBaseError or InputError."""
+    bundled one and the user's own). examples: whether the user's example regions count. Raises ModelError, KnowledgeBaseError or InputError."""
     base = load_knowledge_base(active_paths() if knowledge_bases is None else knowledge_bases)
-    return Linker(open_runtime(model), base, progress=progress)
+    linker = Linker(open_runtime(model), base, progress=progress)
+    known = read_examples(linker.runtime.fingerprint) if examples else {}
+    if known:
+        linker.use_examples(known)
+    return linker

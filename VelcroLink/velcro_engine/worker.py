@@ -32,6 +32,7 @@ PROGRESS_SECONDS = 0.1  # at most ten progress messages a second
 HANDLERS: dict[str, str] = {
     "load": "velcro_engine.worker_handlers:load",
     "link": "velcro_engine.worker_handlers:link",
+    "example": "velcro_engine.worker_handlers:example",
     "entry": "velcro_engine.worker_handlers:entry",
     "search": "velcro_engine.worker_handlers:search",
     "review": "velcro_engine.review_handlers:review",

@@ -1,4 +1,4 @@
-"""What the worker does for `load`, `link`, `entry` and `search`. Heavy imports happen here.
+"""What the worker does for `load`, `link`, `example`, `entry` and `search`. Heavy imports happen here.
 
 `context.session` keeps the linker and the search index between requests.
 """
@@ -40,6 +40,28 @@ def link(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict
     result = current_linker(context).link(request, context.check_cancelled)
     answer, data = result.to_message()
     return {"type": "linked", "result": answer}, data
+
+
+def example(
+    header: dict[str, Any], payload: bytes, context: Context
+) -> tuple[dict[str, Any], bytes]:
+    """{entry_id, request: SliceRequest, source}: remember this region for this entry, or {entry_id,
+    remove: true}: forget its regions. -> {entry_id, examples: how many there are, or were}."""
+    from .region_examples import Example
+
+    linker = current_linker(context)
+    entry_id = str(header.get("entry_id", ""))
+    if header.get("remove") is True:
+        return {"type": "forgotten", "entry_id": entry_id, "examples": linker.forget(entry_id)}, b""
+    question = header.get("request")
+    if not isinstance(question, dict):
+        raise InputError("The request to remember a region holds no slice.")
+    linker.knowledge_base.entry(entry_id)
+    request = SliceRequest.from_message(question, payload)
+    embedding = linker.link(request, context.check_cancelled).embedding
+    assert embedding is not None  # of a link that was just made
+    count = linker.remember(entry_id, Example(embedding, str(header.get("source", ""))[:200]))
+    return {"type": "remembered", "entry_id": entry_id, "examples": count}, b""
 
 
 def entry(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict[str, Any], bytes]:

@@ -52,7 +52,7 @@ def new_baseline(
         target.mkdir(parents=True, exist_ok=True)
         for path in (*source.files.values(), source.path / "config.json"):  # config last
             shutil.copyfile(path, target / path.name)
-    linker = open_linker(target, knowledge_bases)
+    linker = open_linker(target, knowledge_bases, examples=False)
     number = {entry.id: n for n, entry in enumerate(linker.knowledge_base.entries)}
     missing = [e for e in entities if e not in number]
     if missing:

@@ -131,7 +131,7 @@ def calibrate_command(args: argparse.Namespace) -> int:
         keys = keys[: args.limit]
     if not keys:
         raise InputError(f"No labelled case was found in '{data}'.")
-    linker = open_linker(folder.path, args.kb)
+    linker = open_linker(folder.path, args.kb, examples=False)
     trained = set(folder.config.get("trained_entities", []))
     if not trained:
         raise InputError("The model does not say what it was trained on; export it again.")

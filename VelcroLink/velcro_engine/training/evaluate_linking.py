@@ -36,10 +36,10 @@ def evaluate(args: argparse.Namespace, folder: Path, progress) -> dict[str, Any]
         from .baselines import TEXT_MODEL, baseline_run, open_baseline
 
         run = baseline_run(args.baseline, args.model)
-        linker = open_linker(run / TEXT_MODEL, args.kb)
+        linker = open_linker(run / TEXT_MODEL, args.kb, examples=False)
         measure = open_baseline(args.baseline, linker, run).evaluate_cases
     else:
-        linker = open_linker(args.model, args.kb)
+        linker = open_linker(args.model, args.kb, examples=False)
     options = {"skull": True} if args.skull else {}
     rows, problems = measure(linker, data, keys, step_mm=args.step_mm, progress=progress, **options)
     for line in problems:

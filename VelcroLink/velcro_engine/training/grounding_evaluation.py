@@ -54,7 +54,7 @@ def evaluate_grounding(args: argparse.Namespace, folder: Path, progress: Any) ->
     """Figures of grounding; writes grounding.csv."""
     started = time.monotonic()
     keys = query_keys(args)
-    linker = open_linker(args.model, args.kb)
+    linker = open_linker(args.model, args.kb, examples=False)
     index = SearchIndex(linker.knowledge_base)
     tables = _tables(Path(args.data), keys)
     rows: list[Row] = []

@@ -78,7 +78,7 @@ def evaluate_retrieval(args: argparse.Namespace, folder: Path, progress: Any) ->
     data = Path(args.data)
     keys = query_keys(args)
     others = library_keys(args, keys)
-    linker = open_linker(args.model, args.kb)
+    linker = open_linker(args.model, args.kb, examples=False)
     step = max(float(args.step_mm), STEP_MM)
     problems: list[str] = []
     names = {key: f"case-{n}" for n, key in enumerate(dict.fromkeys([*others, *keys]), start=1)}
