@@ -81,6 +81,9 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
             "--kb", type=Path, action="append", help="instead of the bundled one and your own"
         )
     cli_meaning.add_arguments(commands)
+    from .. import example_command  # it reads this package
+
+    example_command.add_arguments(commands)
     parser.set_defaults(run=run)
     return parser
 

@@ -64,7 +64,7 @@ def evaluate_review(args: argparse.Namespace, folder: Path, progress: Progress) 
     started = time.monotonic()
     keys = _keys(args)
     without = getattr(args, "model", None) == NO_MODEL
-    linker = None if without else open_linker(args.model, args.kb)
+    linker = None if without else open_linker(args.model, args.kb, examples=False)
     base = (
         load_knowledge_base(args.kb or active_paths()) if linker is None else linker.knowledge_base
     )
@@ -200,7 +200,7 @@ def evaluate_propagate(
 ) -> dict[str, Any]:
     """Propagate every labelled structure above 2 ml (lesions of any size) from its middle slice."""
     started = time.monotonic()
-    linker = open_linker(args.model, args.kb)
+    linker = open_linker(args.model, args.kb, examples=False)
     lesions = set(benchmark_table()["lesion"])
     keys = _keys(args)
     rows: list[dict[str, Any]] = []
