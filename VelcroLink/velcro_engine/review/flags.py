@@ -138,9 +138,8 @@ def soft_ratios(e: Evidence) -> Mapping[str, float]:
         ml, away = e.stray
         if ml >= STRAY_ML and e.stray_share >= STRAY_SHARE:
             large = ml >= STRAY_LARGE_ML or e.stray_share >= STRAY_LARGE_SHARE
-            # structures that are known from many cases are one piece, or their parts touch
-            apart = (large and away >= STRAY_NEAR_MM) or e.cases >= FEW_CASES
-            ratios["piece"] = max(away / STRAY_AWAY_MM, 1 / CONFIRMED if apart else 0.0)
+            near = 1 / CONFIRMED if large and away >= STRAY_NEAR_MM else 0.0
+            ratios["piece"] = max(away / STRAY_AWAY_MM, near)
     if e.named is not None and e.other is not None and not e.confirmed:
         doubt = float(np.clip(1 - e.named / OWN_NAME / 2, 0, 1)) if e.named < 2 * OWN_NAME else 0.0
         ratios["model"] = doubt * e.other / OTHER_NAME

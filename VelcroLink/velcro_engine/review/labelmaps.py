@@ -26,6 +26,8 @@ from .segmentation import NamedSegment, StoredSegmentation
 LEFT_CODES = {"7771000", "G-A101"}
 RIGHT_CODES = {"24028007", "G-A100"}
 TABLE_SUFFIXES = (".ctbl", ".txt", ".json")
+# an image, not a label map: more values than this, fewer equal neighbours than that
+GREY_LEVELS, LEAST_SAME_NEIGHBOURS = 20, 0.4
 _SEGMENT_FIELD = re.compile(r"Segment(\d+)_(.+)\Z")
 
 
@@ -169,6 +171,8 @@ def _colour(text: str) -> tuple[float, float, float] | None:
 def _segments_of_table(
     layers: list[np.ndarray], path: Path, labels: Path | None, notices: list[str]
 ) -> list[NamedSegment]:
+    for layer in layers:
+        _check_not_grey_values(layer, path)
     table_path = labels or _table_beside(path)
     table = {} if table_path is None else read_table(table_path)
     if table_path is None:
@@ -176,12 +180,12 @@ def _segments_of_table(
             f"No table of names was found beside '{path.name}'; give one with --labels "
             "(.ctbl or labels.json). The segments are called by their numbers."
         )
-    segments = []
+    segments, unnamed = [], []
     for number, layer in enumerate(layers):
         for value in np.unique(layer[layer > 0]).tolist():
             row = table.get(value)
             if row is None and table:
-                notices.append(f"Label {value} is not in '{table_path}'; it is kept by its number.")
+                unnamed.append(str(value))
             row = row or {}
             segments.append(
                 NamedSegment(
@@ -194,7 +198,32 @@ def _segments_of_table(
                     colour=row.get("colour"),
                 )
             )
+    if len(unnamed) == 1:
+        notices.append(f"Label {unnamed[0]} is not in '{table_path}'; it is kept by its number.")
+    elif unnamed:
+        listed = ", ".join(unnamed[:8]) + (", ..." if len(unnamed) > 8 else "")
+        notices.append(
+            f"{len(unnamed)} labels ({listed}) are not in '{table_path}'; they are kept by their "
+            "numbers."
+        )
     return segments
+
+
+def _check_not_grey_values(layer: np.ndarray, path: Path) -> None:
+    """An image given in place of its label map would be reviewed for minutes, grey level by grey
+    level. Labels come in pieces, grey values change from voxel to voxel."""
+    count = len(np.unique(layer))
+    if count <= GREY_LEVELS:
+        return
+    before, after = layer[..., :-1], layer[..., 1:]
+    inside = (before > 0) & (after > 0)
+    repeated = int(np.count_nonzero(inside & (before == after)))
+    same = repeated / max(1, int(np.count_nonzero(inside)))
+    if same < LEAST_SAME_NEIGHBOURS:
+        raise InputError(
+            f"'{path}' looks like an image, not a segmentation: {count} values that change from "
+            "voxel to voxel; give its label map."
+        )
 
 
 def _table_beside(path: Path) -> Path | None:

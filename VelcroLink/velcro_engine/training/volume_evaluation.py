@@ -12,8 +12,9 @@ import argparse
 import csv
 import sys
 import time
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from .case_data import case_keys, image_files, label_files
 from .evaluate_linking import peak_memory_mb
 from .planted_errors import plant
 
-ERRORS = 210  # planted at least, over all cases
+ERRORS = 200  # planted at least, over all cases; whole rounds over all cases only
 SHARE = 0.1  # of a case's segments that are damaged at once, at least one
 MOST_ROUNDS = 40
 LARGE_ML = 2.0
@@ -243,6 +244,29 @@ def evaluate_propagate(
     }
 
 
+class _Remembering:
+    """A runtime that encodes each slice of a volume once for all of its structures. saved: seconds
+    that encoding would have taken again, so that times can be told as for a single structure."""
+
+    def __init__(self, runtime: Any) -> None:
+        self._runtime = runtime
+        self._known: dict[str, tuple[Any, float]] = {}
+        self.saved = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name)
+
+    def encode(self, model_input: Any) -> Any:
+        if model_input.key in self._known:
+            encoded, seconds = self._known[model_input.key]
+            self.saved += seconds
+            return encoded
+        start = time.perf_counter()
+        encoded = self._runtime.encode(model_input)
+        self._known[model_input.key] = encoded, time.perf_counter() - start
+        return encoded
+
+
 def propagated_case(
     linker: Linker, data: Path, key: str, lesions: set[str]
 ) -> list[dict[str, Any]]:
@@ -253,13 +277,18 @@ def propagated_case(
         if volume.is_picture or min(volume.array.shape) < 3:
             raise InputError("not a volume")
         segmentation = read_segmentation(label_files(data / key)[0], volume)
+        own = copy(linker)
+        runtime = _Remembering(linker.runtime)
+        own.runtime = runtime  # slices of different volumes may share a name
+        own._slices = OrderedDict()
         for segment, shape in zip(segmentation.segments, cut_out(segmentation), strict=True):
             entity = segment.entry_id
             if entity is None or (segment.volume_ml < LARGE_ML and entity not in lesions):
                 continue
             truth = np.zeros(volume.array.shape, dtype=bool)
             truth[shape.box] = shape.mask
-            found, start = propagated(linker, volume, truth)
+            runtime.saved = 0.0
+            found, start = propagated(own, volume, truth)
             if found is None:
                 continue
             rows.append(
@@ -273,7 +302,7 @@ def propagated_case(
                     "dice_3d": round(dice(found.voxels, truth), 4),
                     "dice_start": round(start, 4),
                     "slices": len(found.steps),
-                    "seconds": round(found.seconds, 2),
+                    "seconds": round(found.seconds + runtime.saved, 2),
                 }
             )
     return rows
