@@ -368,7 +368,8 @@ class TestEnd:
         pid, child = panel.client.processId, int(pidFile.read_text())
         started = time.monotonic()
         panel.client.stop(grace)
-        assert time.monotonic() - started < 0.1, "stopping does not wait"
+        # Below the longer grace, so waiting for it is noticed; above what a busy machine adds.
+        assert time.monotonic() - started < 0.4, "stopping does not wait"
         assert panel.client.state is EngineState.STOPPED
         untilGone(pid, 3.0)
         untilGone(child, 3.0)
