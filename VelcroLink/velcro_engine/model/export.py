@@ -29,8 +29,15 @@ OPSET = 17
 SMALLEST_QUANTISED = 2048
 
 
+def map_names(network: VelcroNetwork) -> tuple[str, ...]:
+    """What a slice leaves for the decoder: SAM's backbone has no fine maps."""
+    if network.pixel_head is None:
+        return ("embedding",)
+    return "embedding", "fine4", "fine2", "pixels", "posterior"
+
+
 class EncoderGraph(nn.Module):
-    """image, position -> embedding, fine4, fine2, pixels, posterior, dense, dense_side."""
+    """image, position -> the maps of `map_names`, dense, dense_side."""
 
     def __init__(self, network: VelcroNetwork) -> None:
         super().__init__()
@@ -39,10 +46,7 @@ class EncoderGraph(nn.Module):
     def forward(self, image: Tensor, position: Tensor) -> tuple[Tensor, ...]:
         encoded = self.network.encode(image, position)
         dense, side = self.network.dense(encoded)
-        assert encoded.fine4 is not None
-        assert encoded.fine2 is not None and encoded.pixels is not None
-        assert encoded.posterior is not None
-        maps = (encoded.embedding, encoded.fine4, encoded.fine2, encoded.pixels, encoded.posterior)
+        maps = [getattr(encoded, name) for name in map_names(self.network)]
         return *maps, dense, side
 
 
@@ -53,24 +57,11 @@ class DecoderGraph(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(
-        self,
-        embedding: Tensor,
-        fine4: Tensor,
-        fine2: Tensor,
-        pixels: Tensor,
-        posterior: Tensor,
-        points: Tensor,
-        labels: Tensor,
-    ) -> tuple[Tensor, ...]:
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        *maps, points, labels = given
         n = points.shape[0]
-        rows = Encoded(
-            embedding.expand(n, -1, -1, -1),
-            fine4.expand(n, -1, -1, -1),
-            fine2.expand(n, -1, -1, -1),
-            pixels,
-            posterior,
-        )
+        embedding, *fine = (x.expand(n, -1, -1, -1) for x in maps[:3])
+        rows = Encoded(embedding, *fine, *maps[3:]) if fine else Encoded(embedding, None, None)
         out = self.network.decode(rows, points, labels)
         return out.masks, out.iou, out.embedding, out.side
 
@@ -117,7 +108,7 @@ def export_network(network: VelcroNetwork, folder: Path) -> None:
         (image, position),
         folder / "encoder.onnx",
         ("image", "position"),
-        ("embedding", "fine4", "fine2", "pixels", "posterior", "dense", "dense_side"),
+        (*map_names(network), "dense", "dense_side"),
     )
     with torch.no_grad():
         encoded = EncoderGraph(network)(image, position)
@@ -127,9 +118,9 @@ def export_network(network: VelcroNetwork, folder: Path) -> None:
     outs = ("masks", "iou", "roi", "side")
     _export(
         DecoderGraph(network),
-        (*encoded[:5], points, labels),
+        (*encoded[:-2], points, labels),
         folder / "decoder.onnx",
-        ("embedding", "fine4", "fine2", "pixels", "posterior", "points", "labels"),
+        (*map_names(network), "points", "labels"),
         outs,
         {name: {0: "n"} for name in ("points", "labels", *outs)},
     )

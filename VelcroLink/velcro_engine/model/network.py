@@ -19,9 +19,10 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransfor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .preprocess import NO_POINT, POSITION_CHANNELS, STRIDE
+from .preprocess import GREY_MEAN, GREY_STD, NO_POINT, POSITION_CHANNELS, STRIDE
 
 BOX_EDGE = 1.5  # input pixels over which a drawn box fades
+SAM_MEAN, SAM_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of 0..255
 POINT_SPREAD = 6.0  # input pixels, one sigma of a drawn point
 
 
@@ -152,7 +153,10 @@ class SamEncoder(nn.Module):
         nn.init.zeros_(self.position[2].bias)
 
     def forward(self, image: Tensor, position: Tensor) -> tuple[Tensor, None, None, None]:
-        x = self.image_encoder(image.expand(-1, 3, -1, -1))
+        # from our grey levels to the colours SAM was trained on
+        grey = (image * GREY_STD + GREY_MEAN) * 255.0
+        rgb = torch.cat([(grey - m) / s for m, s in zip(SAM_MEAN, SAM_STD, strict=True)], dim=1)
+        x = self.image_encoder(rgb)
         place = F.interpolate(self.position(position), x.shape[-2:], mode="bilinear")
         return x + place, None, None, None
 

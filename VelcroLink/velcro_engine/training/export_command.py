@@ -69,6 +69,7 @@ def export_command(args: argparse.Namespace) -> int:
             "trained_entities": sorted(known),
             "entities": list(state.entities),
             "text_only_factor": TEXT_ONLY_FACTOR,
+            "sam": recipe.sam,
             "trained_steps": state.step,
             "licence": "CC BY-NC-SA 4.0, research and teaching, not for clinical use",
         },

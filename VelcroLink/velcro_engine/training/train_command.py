@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..knowledge_base import active_paths, load_knowledge_base
 from ..output_folder import check_output_folder
 from ..runtime import BUNDLED
+from . import distributed
 from .adaptation import adapted_state, place_new_entities, trained_before, write_start
 from .case_data import Case, case_keys, load_case
 from .export_command import entity_targets, save_tower
@@ -82,6 +83,21 @@ def check_arguments(args: argparse.Namespace, data: Path, out: Path) -> None:
         raise InputError(f"--sam '{args.sam}' names no file; give it as TYPE:FILE.")
 
 
+def shortened(recipe: Recipe, steps: int, begun: int = 0) -> Recipe:
+    """`recipe` ending at `steps`, the learning rate with it. The phases of a run that has not begun
+    keep their shares; those of one that has stay where they are."""
+    if steps >= recipe.steps:
+        return recipe
+    part = 1.0 if begun else steps / recipe.steps
+    return replace(
+        recipe,
+        steps=steps,
+        dense_steps=round(recipe.dense_steps * part),
+        fine_steps=round(recipe.fine_steps * part),
+        warmup=max(1, round(recipe.warmup * part)),
+    )
+
+
 def default_recipe(args: argparse.Namespace) -> str:
     """The recipe when none is named."""
     if args.init and args.init == BUNDLED:
@@ -92,9 +108,16 @@ def default_recipe(args: argparse.Namespace) -> str:
 
 
 def train_command(args: argparse.Namespace) -> int:
-    """Train to the recipe's end; Ctrl+C saves and leaves."""
+    """Train to the recipe's end; Ctrl+C saves and leaves. Under torchrun, together."""
+    device = distributed.join(usable_device(args.device))
+    try:
+        return _train(args, device)
+    finally:
+        distributed.leave()
+
+
+def _train(args: argparse.Namespace, device: str) -> int:
     out = check_output_folder(args.out)
-    device = usable_device(args.device)
     data = Path(args.data)
     check_arguments(args, data, out)
     if args.threads:
@@ -110,6 +133,8 @@ def train_command(args: argparse.Namespace) -> int:
     with (out / "train.log").open("a", encoding="utf-8") as log_file:
 
         def log(line: str) -> None:
+            if distributed.rank():
+                return
             print(line, flush=True)
             log_file.write(line + "\n")
             log_file.flush()
@@ -120,7 +145,7 @@ def train_command(args: argparse.Namespace) -> int:
             cases += load_segmented_cases(data, base, log)
         state, recipe = open_state(args, out, cases, device, log)
         if args.steps:
-            recipe = replace(recipe, steps=min(recipe.steps, args.steps))
+            recipe = shortened(recipe, args.steps, state.step)
         sampler = SliceSampler(
             cases, state.entities, recipe.network.size, recipe.prompts, recipe.dataset_weights
         )
@@ -135,7 +160,11 @@ def train_command(args: argparse.Namespace) -> int:
             log=log,
             stop=stopping.requested,
         )
-        if recipe.baseline == "sam-token-knn" and state.step >= recipe.steps:
+        if (
+            distributed.rank() == 0
+            and recipe.baseline == "sam-token-knn"
+            and state.step >= recipe.steps
+        ):
             from .baseline_models.token_bank import BANK, write_bank
 
             if not (out / BANK).is_file():
@@ -180,7 +209,8 @@ def started_state(
         known, network, table = list(old.entities), old.average, old.average_table
         state = adapted_state(network, table, known, recipe, entities, device)
         seen = entity_targets(old, trained_before(source))
-        write_start(out, state.start, frozenset(seen) | frozenset(entities), "run")
+        if distributed.rank() == 0:
+            write_start(out, state.start, frozenset(seen) | frozenset(entities), "run")
         return state, recipe
     from .bundled_weights import read_bundled_model
 
@@ -189,8 +219,9 @@ def started_state(
     state = adapted_state(model.network, model.table, model.entities, recipe, entities, device)
     base = load_knowledge_base(args.kb or active_paths())
     place_new_entities(state, len(model.entities), base, model.tower, model.tokenizer)
-    save_tower(out / "text", model.tower, model.vocabulary)
-    write_start(out, state.start, model.trained | frozenset(entities), model.folder.name)
+    if distributed.rank() == 0:
+        save_tower(out / "text", model.tower, model.vocabulary)
+        write_start(out, state.start, model.trained | frozenset(entities), model.folder.name)
     return state, recipe
 
 

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from ..model.network import Decoded, VelcroNetwork
 from ..model.preprocess import MAXIMUM_POINTS, NO_POINT
 from .alignment_objectives import alignment_losses
+from .distributed import mean_gradients, mean_statistics, rank
 from .objectives import dense_loss, mask_loss
 from .slice_sampler import SliceSampler
 from .training_state import (
@@ -131,8 +132,10 @@ def train_step(state: TrainingState, recipe: Recipe, batch: Batch, device: str) 
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     trained = [p for group in state.optimizer.param_groups for p in group["params"]]
+    mean_gradients(trained)
     nn.utils.clip_grad_norm_(trained, 2.0)
     state.optimizer.step()
+    mean_statistics(state.network, [state.frequency])
     state.step += 1
     _average(state, recipe)
     return figures
@@ -265,7 +268,7 @@ def train(
     phases = (recipe.dense_steps, recipe.steps - recipe.fine_steps, recipe.steps)
     bounds = sorted({b for b in phases if b > state.step})
     for until in bounds:
-        batches = StepBatches(sampler, recipe, state.step, until=until)
+        batches = StepBatches(sampler, recipe, state.step, rank(), until)
         loader = DataLoader(
             batches, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None
         )
@@ -284,9 +287,11 @@ def train(
                 )
                 figures, started = {}, time.time()
             if time.time() - last_saved > save_seconds or stop():
-                save_checkpoint(state, recipe, folder)
+                if rank() == 0:
+                    save_checkpoint(state, recipe, folder)
                 last_saved = time.time()
                 if stop():
                     return state
-    save_checkpoint(state, recipe, folder)
+    if rank() == 0:
+        save_checkpoint(state, recipe, folder)
     return state
