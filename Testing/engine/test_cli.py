@@ -275,6 +275,7 @@ BOX = ["--plane", "axial", "--box", "50,40,-20,30,30,-20"]
         ("good.nrrd", ["--plane", "axial", "--point", "50,400,-20"], "outside the image"),
         ("good.nrrd", ["--plane", "axial", "--box", "50,400,-20,30,500,-20"], "outside the image"),
         ("good.nrrd", ["--plane", "axial", "--box", "50,40,-20,49.8,30,-20"], "thinner than one"),
+        ("good.nrrd", ["--plane", "axial", "--box", "50,40,-20,50,30,-20"], "thinner than one"),
         ("good.nrrd", ["--slice-matrix", "1,2,3", "--point", "50,40,0"], "16 finite numbers"),
         ("good.nrrd", ["--slice-matrix", ",".join(["0"] * 16), "--point", "50,40,0"], "singular"),
         ("good.nrrd", ["--plane", "axial", "--roi", "{folder}/bad.mrk.json"], "markups"),
@@ -355,3 +356,28 @@ def test_the_demo_links_five_regions_of_the_template(standin, tmp_path, capsys):
     assert f"Page: {tmp_path / 'demo' / 'index.html'}" in output
     assert len(json.loads((tmp_path / "demo" / "results.json").read_text("utf-8"))) == 5
     assert (tmp_path / "demo" / "index.html").read_text("utf-8").count("<svg ") == 5
+
+
+@pytest.mark.parametrize("empty", ["image", "out"])
+def test_an_empty_name_does_not_mean_the_current_folder(head, tmp_path, monkeypatch, capsys, empty):
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    volume, out = ("", "o") if empty == "image" else (str(head), "")
+    code = cli.main(["link", volume, "--plane", "axial", "--point", "1,2,3", "--out", out])
+    assert code == 2 and "is empty; give" in capsys.readouterr().err
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", [["list"], ["check"], ["remove", "--case", "x"]])
+def test_a_mistyped_case_library_is_not_made(tmp_path, capsys, command):
+    library = tmp_path / "typo.sqlite3"
+    assert cli.main(["cases", *command, "--library", str(library)]) == 2
+    assert "does not exist" in capsys.readouterr().err and not library.exists()
+
+
+def test_an_import_that_fails_leaves_no_case_library(tmp_path, capsys):
+    table = tmp_path / "reports.csv"
+    table.write_text("a,b\n1,2\n", encoding="utf-8")
+    library = tmp_path / "new.sqlite3"
+    assert cli.main(["cases", "import", str(table), "--library", str(library)]) == 2
+    assert not list(tmp_path.glob("new.sqlite3*"))

@@ -124,7 +124,24 @@ def test_entries_are_found_by_their_texts_here_and_on_a_server(kb, tmp_path, mon
     out = kb("similar", first["name"], "--kb", small, "--limit", "1")[1]
     assert out.split()[1] == first["id"]
     server = tmp_path / "server"
+    with pytest.raises(VelcroError, match="not a server's address"):
+        kb("share", "--kb", small, "--server", server)
+    assert not server.exists()
+    server.mkdir()
     assert "40 entries sent, 40 there now" in kb("share", "--kb", small, "--server", server)[1]
     assert "0 entries sent" in kb("share", "--kb", small, "--server", server)[1]
     out = kb("similar", first["name"], "--server", server, "--limit", "1")[1]
     assert out.split()[1] == first["id"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("search", ""), ("similar", " "), ("search", "x", "--limit", "0")]
+)
+def test_a_search_for_nothing_is_refused(kb, arguments):
+    with pytest.raises(VelcroError, match="Say what to look for|at least 1"):
+        kb(*arguments)
+
+
+def test_export_into_a_folder_is_refused(kb, tmp_path):
+    with pytest.raises(VelcroError, match="is a folder"):
+        kb("export", tmp_path)

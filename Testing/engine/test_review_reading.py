@@ -41,6 +41,12 @@ def write_labels(path, array, spacing=1.0, origin=(0.0, 0.0, 0.0)):
     return path
 
 
+def test_an_image_in_place_of_its_label_map_is_refused(tmp_path):
+    path = write_labels(tmp_path / "image.nrrd", np.asarray(volume().array))
+    with pytest.raises(InputError, match="looks like an image"):
+        read_segmentation(path, volume())
+
+
 def two_blocks():
     labels = np.zeros(SHAPE, np.uint8)
     labels[4:9, 4:9, 4:9] = 3

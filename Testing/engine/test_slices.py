@@ -221,7 +221,7 @@ def test_position_along_the_axis_is_honoured():
 
 @every_plane
 def test_a_plane_beside_the_volume_is_refused_with_its_range(plane):
-    with pytest.raises(GeometryError, match="misses the volume; it reaches from"):
+    with pytest.raises(GeometryError, match="misses the volume, which reaches from"):
         cut_plane(volume_of("LPS"), plane, at_mm=9999)
 
 

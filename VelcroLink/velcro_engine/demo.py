@@ -17,7 +17,7 @@ import numpy as np
 from .errors import InputError
 from .link_command import caption, result_document
 from .linker import open_linker
-from .output_folder import output_folder
+from .output_folder import check_output_folder, output_folder
 from .overlay import enlargement, png_bytes, render_overlay
 from .reading import read_volume
 from .report_page import Section, name_with_side, report_page
@@ -71,6 +71,7 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
 
 def run(args: argparse.Namespace) -> int:
     """Link the five regions, write pictures, segmentation and page, print where the page is."""
+    check_output_folder(args.out)
     volume = read_volume(brain_path(), modality="MR")
     linker = open_linker(args.model)
     sections, segments, documents = [], [], []

@@ -15,7 +15,7 @@ from .draft_report import Draft, draft_document, draft_report, draft_text
 from .errors import InputError
 from .knowledge_base import KnowledgeBase
 from .linker import Linker, open_linker
-from .output_folder import output_folder
+from .output_folder import check_output_folder, output_folder
 from .request import SliceRequest
 from .result import LinkResult
 from .slice_options import add_region_arguments, add_slice_arguments, region_request
@@ -52,8 +52,13 @@ def add_draft_arguments(subparsers: argparse._SubParsersAction) -> argparse.Argu
 
 def run(args: argparse.Namespace) -> int:
     """Link, draft, write, print. Raises VelcroError."""
+    if args.llm:
+        from .language_model import check_address
+
+        check_address(args.llm, args.allow_remote)
     if args.allow_remote and not args.llm:
         raise InputError("--allow-remote goes with --llm.")
+    check_output_folder(args.out)
     _, _, request = region_request(args)
     linker = open_linker(args.model, args.kb)
     base = linker.knowledge_base
@@ -108,7 +113,7 @@ def reworded(
 
     texts = [sentence.text for sentence in draft.sentences]
     prompt = prompt_of(texts)
-    print(f"Sent to {address}:\n{prompt}\n")
+    print(f"Sending to {address}:\n{prompt}\n")
     answer = reword(address, model, prompt, remote_confirmed)
     wording, struck = checked_wording(answer, draft, base.entry(result.entries[0].id).terms)
     return replace(draft, wording=wording, struck=struck, prompt=prompt)

@@ -41,6 +41,15 @@ def is_local(address: str) -> bool:
         return False
 
 
+def check_address(address: str, remote_confirmed: bool = False) -> None:
+    """Raises InputError for what is no address, or is not local and not confirmed."""
+    if not is_local(address) and not remote_confirmed:
+        raise InputError(
+            f"'{_parsed(address).hostname}' is not this machine; confirm that the text may go there "
+            "(--allow-remote)."
+        )
+
+
 def prompt_of(sentences: Sequence[str]) -> str:
     """What the model is sent, as it is shown to the user before."""
     numbered = "\n".join(f"{n}. {text}" for n, text in enumerate(sentences, start=1))
@@ -55,11 +64,7 @@ def reword(
     address: base such as http://localhost:11434/v1. Raises InputError for an address that is not
     local and not confirmed, a server that does not answer or answers something else.
     """
-    if not is_local(address) and not remote_confirmed:
-        raise InputError(
-            f"'{_parsed(address).hostname}' is not this machine; confirm that the text may go there "
-            "(--allow-remote)."
-        )
+    check_address(address, remote_confirmed)
     body = {
         "model": model,
         "messages": [{"role": "user", "content": prompt}],

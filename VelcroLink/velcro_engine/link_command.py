@@ -10,7 +10,7 @@ from typing import Any
 from .errors import InputError
 from .knowledge_base import KnowledgeBase
 from .linker import open_linker
-from .output_folder import output_folder
+from .output_folder import check_output_folder, output_folder
 from .overlay import enlargement, png_bytes, render_overlay
 from .report_page import Section, name_with_side, report_page
 from .request import SliceRequest
@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Link, write the four files, print the ranking. Raises VelcroError."""
     if args.top < 1:
         raise InputError("--top must be at least 1.")
+    check_output_folder(args.out)
     volume, cut, request = region_request(args, args.top)
     linker = open_linker(args.model, args.kb)
     result = linker.link(request)

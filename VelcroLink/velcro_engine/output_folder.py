@@ -12,6 +12,21 @@ from pathlib import Path
 from .errors import InputError
 
 
+def check_output_folder(out: str | os.PathLike[str]) -> Path:
+    """`out` as a path, checked before long work. Raises InputError when results cannot go there."""
+    if not str(out).strip():
+        raise InputError("The name of the folder for the results is empty; give --out DIR.")
+    target = Path(out)
+    if target.exists() and not target.is_dir():
+        raise InputError(f"'{target}' is a file; give a folder for the results.")
+    existing = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise InputError(
+            f"'{target}' cannot be written; check the disk and the folder's permissions."
+        )
+    return target
+
+
 @contextlib.contextmanager
 def output_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
     """Context manager giving a temporary folder whose files take their place in `out` at the end.
@@ -20,9 +35,7 @@ def output_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
     others stay. When the body fails, `out` stays as it was. Raises InputError when it cannot be
     written.
     """
-    target = Path(out)
-    if target.exists() and not target.is_dir():
-        raise InputError(f"'{target}' is a file; give a folder for the results.")
+    target = check_output_folder(out)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

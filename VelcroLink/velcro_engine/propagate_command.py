@@ -11,7 +11,7 @@ import numpy as np
 
 from .errors import GeometryError, InputError
 from .linker import open_linker
-from .output_folder import output_folder
+from .output_folder import check_output_folder, output_folder
 from .propagate import WORLD, Propagation, propagate
 from .segmentation_file import Segment, write_segmentation
 from .slice_options import add_region_arguments, add_slice_arguments, region_request
@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Propagate, write both files, print the figures. Raises VelcroError."""
     if args.slice_matrix is not None:
         raise InputError("Propagation follows voxel layers; use --plane instead of --slice-matrix.")
+    check_output_folder(args.out)
     volume, cut, request = region_request(args)
     if volume.is_picture or cut.plane is None:
         raise GeometryError("A picture has one slice only; propagate in a volume.")

@@ -40,6 +40,8 @@ def read_volume(
     """
     # ITK writes warnings about foreign headers to stderr, where only our one line belongs.
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    if not str(path).strip():
+        raise InputError("The name of the image is empty; give a file or a DICOM folder.")
     path = Path(path)
     if not path.exists():
         raise InputError(f"'{path}' does not exist; check the path.")

@@ -174,6 +174,10 @@ class SliceRequest:
             if not np.isfinite([x0, y0, x1, y1]).all():
                 raise GeometryError("The region of interest has no finite position.")
             x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
+            if min(x1, y1) < -0.5 or x0 > width - 0.5 or y0 > height - 0.5:
+                raise GeometryError("The region of interest lies outside the image; move it.")
+            if x1 - x0 < 1.0 or y1 - y0 < 1.0:
+                raise GeometryError("The region of interest is thinner than one pixel; enlarge it.")
             clipped = (
                 max(x0, -0.5),
                 max(y0, -0.5),
@@ -182,8 +186,6 @@ class SliceRequest:
             )
             if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
                 raise GeometryError("The region of interest lies outside the image; move it.")
-            if x1 - x0 < 1.0 or y1 - y0 < 1.0:
-                raise GeometryError("The region of interest is thinner than one pixel; enlarge it.")
             object.__setattr__(self, "box", clipped)
         for x, y, label in self.points:
             if not (np.isfinite(x) and np.isfinite(y)) or label not in (0, 1):

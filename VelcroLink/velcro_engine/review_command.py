@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .knowledge_base import active_paths, load_knowledge_base
 from .linker import open_linker
-from .output_folder import output_folder
+from .output_folder import check_output_folder, output_folder
 from .reading import read_volume
 from .request import MODALITIES
 from .review import read_segmentation, review_segmentation
@@ -50,6 +50,7 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
 
 def run(args: argparse.Namespace) -> int:
     """Review, write the three files, print what needs a look. Raises VelcroError."""
+    check_output_folder(args.out)
     volume = read_volume(args.volume, args.frame, args.modality, args.series)
     segmentation = read_segmentation(args.segmentation, volume, args.labels)
     if args.no_model:

@@ -204,8 +204,10 @@ def _layer_through(volume: Volume, plane: str, axis: int, point: np.ndarray) -> 
         )
         world = _DISPLAY[plane][0]
         low, high = sorted(ends[world])
+        reach = f"reaches from {low:.1f} to {high:.1f} mm" if count > 1 else f"lies at {low:.1f} mm"
         raise GeometryError(
-            f"The {plane} plane misses the volume; it reaches from {low:.1f} to {high:.1f} mm."
+            f"The {plane} plane at {point[world]:.1f} mm misses the volume, which {reach}; "
+            "move the region or give --at."
         )
     return int(np.clip(np.floor(where + 0.5), 0, count - 1))
 

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, VelcroError
 from ..knowledge_base import KnowledgeBase, active_paths, load_knowledge_base
 from ..slice_options import add_region_arguments, add_slice_arguments, region_request
 from .record import CaseStore, LocationCondition, Query
@@ -79,15 +79,31 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
     return parser
 
 
-def open_store(library: str | None) -> CaseStore:
-    """The user's library (None), a library file, or a Qdrant server by its address."""
+def open_store(library: str | None, make: bool = False) -> CaseStore:
+    """The user's library (None), a library file, or a Qdrant server by its address.
+
+    make: a library file that does not exist is made; else InputError says so, since a mistyped name
+    would look like an empty library.
+    """
     if library is not None and library.startswith(QDRANT):
         from .qdrant_library import QdrantCaseLibrary
 
         return QdrantCaseLibrary(library)
     from .library import CaseLibrary
 
+    if library is not None and not make:
+        _check_there(library)
     return CaseLibrary(library)
+
+
+def _unmake(library: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        library.with_name(library.name + suffix).unlink(missing_ok=True)
+
+
+def _check_there(library: str) -> None:
+    if not Path(library).exists():
+        raise InputError(f"The case library '{library}' does not exist; check the path.")
 
 
 def find_entry(text: str, base: KnowledgeBase) -> str:
@@ -132,7 +148,7 @@ def _add(args: argparse.Namespace) -> int:
         args.text,
         not args.no_picture,
     )
-    store = open_store(args.library)
+    store = open_store(args.library, make=True)
     try:
         identifier = store.add(item, base)
     finally:
@@ -149,7 +165,8 @@ def _import(args: argparse.Namespace) -> int:
         raise InputError(f"'{args.source}' does not exist; check the path.")
     if not 0.5 <= args.step_mm <= 500:
         raise InputError("--step-mm lies between 0.5 and 500.")
-    store = open_store(args.library)
+    new = args.library is not None and not Path(args.library).exists()
+    store = open_store(args.library, make=True)
     try:
         if args.source.is_dir():
             from ..linker import open_linker
@@ -176,6 +193,11 @@ def _import(args: argparse.Namespace) -> int:
                 args.prefix or "report",
                 Progress(),
             )
+    except VelcroError:
+        if new and not args.library.startswith(QDRANT) and not store.cases():
+            store.close()
+            _unmake(Path(args.library))
+        raise
     finally:
         store.close()
     for line in added.left_out:
@@ -269,6 +291,8 @@ def _remove(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from .library import CaseLibrary
 
+    if args.library is not None:
+        _check_there(args.library)
     with CaseLibrary(args.library) as library:
         library.check()
         print(f"{library.path}: sound, {len(library)} items of {len(library.cases())} cases")

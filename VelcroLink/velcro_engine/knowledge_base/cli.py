@@ -208,7 +208,8 @@ def _named(kb: KnowledgeBase, name: str) -> Entry:
 def _search(args: argparse.Namespace) -> int:
     from .search import SearchIndex
 
-    hits = SearchIndex(_load(args)).search(" ".join(args.text), args.limit)
+    words = cli_meaning.asked_words(args)
+    hits = SearchIndex(_load(args)).search(words, args.limit)
     if not hits:
         print("Nothing resembles that.")
     for hit in hits:

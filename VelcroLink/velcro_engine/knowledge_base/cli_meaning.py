@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+from ..errors import InputError
 from .store import KnowledgeBase, active_paths, load_knowledge_base
 
 KEY_VARIABLE = "VELCROLINK_QDRANT_KEY"
@@ -41,8 +42,9 @@ def run_similar(args: argparse.Namespace) -> int:
     from .embeddings import EmbeddingIndex, VectorIndex
     from .qdrant import QdrantIndex
 
+    words = asked_words(args)
     runtime = open_runtime(args.model)
-    asked = runtime.embed_text([f"[TITLE]{' '.join(args.text)}[BODY]"])
+    asked = runtime.embed_text([f"[TITLE]{words}[BODY]"])
     index: VectorIndex
     names: dict[str, str] = {}
     if args.server:
@@ -61,6 +63,16 @@ def run_similar(args: argparse.Namespace) -> int:
     return 0
 
 
+def asked_words(args: argparse.Namespace) -> str:
+    """The text of a search. Raises InputError when it is empty or no result is wanted."""
+    words = " ".join(" ".join(args.text).split())
+    if not words:
+        raise InputError("Say what to look for, for instance: hippocampus.")
+    if args.limit < 1:
+        raise InputError("--limit must be at least 1.")
+    return words
+
+
 def run_share(args: argparse.Namespace) -> int:
     """Send entries whose text the server does not have yet."""
     from ..runtime import open_runtime
@@ -76,6 +88,9 @@ def run_share(args: argparse.Namespace) -> int:
 def _server(args: argparse.Namespace, model_id: str):
     from .qdrant import QdrantIndex
 
+    # a folder is qdrant-client's local mode; a mistyped address must not make one
+    if not args.server.startswith(("http://", "https://")) and not Path(args.server).is_dir():
+        raise InputError(f"'{args.server}' is not a server's address; write http://host:6333.")
     key = os.environ.get(KEY_VARIABLE) or None
     return QdrantIndex(args.server, model_id, args.collection, api_key=key)
 

@@ -127,9 +127,20 @@ def active_paths() -> list[Path]:
     """The bundled knowledge base and, when there is one, the user's own."""
     paths = [resource_path(BUNDLED)]
     own = user_data_folder() / "knowledge_base" / "user.json"
-    if own.is_file():
+    if _is_file(own):
         paths.append(own)
     return paths
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:  # a folder that another user owns
+        raise KnowledgeBaseError(
+            f"Your own knowledge base '{path}' may not be read; check its permissions or set "
+            "VELCROLINK_HOME.",
+            repr(error),
+        ) from error
 
 
 def load_knowledge_base(paths: Sequence[Path | str] | None = None) -> KnowledgeBase:

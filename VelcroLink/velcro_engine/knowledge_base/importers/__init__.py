@@ -62,6 +62,8 @@ def import_file(
 def export_file(kb: KnowledgeBase, path: Path | str, file_format: str | None = None) -> None:
     """Write a whole knowledge base as csv, json or term (told from the name when None)."""
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"'{path}' is a folder; name a file to write, such as kb.csv.")
     chosen = file_format or _told_from_name(path)
     if chosen == "csv":
         from .tables import export_csv
