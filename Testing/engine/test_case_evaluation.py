@@ -30,7 +30,7 @@ def linker(monkeypatch):
     runtime = GroundingRuntime(base.entries)
     made = Linker(runtime, base, runtime.embed_text([text(e) for e in base.entries]))
     for module in (grounding_evaluation, retrieval_evaluation):
-        monkeypatch.setattr(module, "open_linker", lambda *_: made)
+        monkeypatch.setattr(module, "open_linker", lambda *_, **__: made)
     return made
 
 

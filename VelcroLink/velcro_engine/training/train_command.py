@@ -100,9 +100,7 @@ def shortened(recipe: Recipe, steps: int, begun: int = 0) -> Recipe:
 
 def default_recipe(args: argparse.Namespace) -> str:
     """The recipe when none is named."""
-    if args.init and args.init == BUNDLED:
-        return "adapt"
-    if args.init and not (Path(args.init) / "state.json").is_file():
+    if args.init:
         return "adapt"
     return "baseline_cpu" if args.baseline else "bundled_cpu"
 

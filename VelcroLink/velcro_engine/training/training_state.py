@@ -86,7 +86,7 @@ def new_network(recipe: Recipe, sam: nn.Module | None = None, entities: int = 0)
     if recipe.baseline:
         from .baseline_models.networks import baseline_network
 
-        return baseline_network(recipe)
+        return baseline_network(recipe, entities)
     if recipe.sam and sam is None:
         from .sam_checkpoint import untrained_sam
 

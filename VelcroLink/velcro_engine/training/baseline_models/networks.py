@@ -157,7 +157,7 @@ class BoxPrior(nn.Module):
         return self.projection(self.body(known))
 
 
-def baseline_network(recipe: Recipe) -> nn.Module:
+def baseline_network(recipe: Recipe, entities: int = 0) -> nn.Module:
     """The untrained network of `recipe.baseline`. Raises InputError for an unknown name."""
     if recipe.baseline in ("clip-whole", "clip-crop"):
         return PooledClip(recipe)
@@ -166,5 +166,5 @@ def baseline_network(recipe: Recipe) -> nn.Module:
     if recipe.baseline == "box-prior":
         return BoxPrior(recipe)
     if recipe.baseline in WITH_MASKS:
-        return VelcroNetwork(recipe.network)
+        return VelcroNetwork(recipe.network, entities=entities)
     raise InputError(f"Unknown baseline '{recipe.baseline}'; use one of {', '.join(BASELINES)}.")
