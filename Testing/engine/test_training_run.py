@@ -214,3 +214,13 @@ def test_train_command_writes_a_run_and_goes_on_with_it(tmp_path, data, capsys):
     assert load_checkpoint(tmp_path / "run")[0].step == 2
     assert train_command(args) == 0
     assert "resumed at step 2 of 2" in capsys.readouterr().out
+
+
+def test_the_encoder_rests_in_the_finishing_phase(read, tmp_path):
+    recipe = tiny_cases.recipe(steps=4, dense_steps=1, finish_steps=2)
+    before = run(read, replace(recipe, steps=2, finish_steps=0), tmp_path / "before")
+    after = run(read, recipe, tmp_path / "after")
+    old, new = before.network.state_dict(), after.network.state_dict()
+    resting = [n for n in old if n.startswith("encoder.backbone")]
+    assert all(torch.equal(old[n], new[n]) for n in resting)
+    assert not torch.equal(old["region_head.hidden.weight"], new["region_head.hidden.weight"])

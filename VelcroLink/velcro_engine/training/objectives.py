@@ -61,7 +61,13 @@ def dense_loss(
     return loss, side_loss, accuracy
 
 
-def mask_loss(logits: Tensor, target: Tensor, use: Tensor) -> tuple[Tensor, Tensor]:
+def mask_loss(
+    logits: Tensor,
+    target: Tensor,
+    use: Tensor,
+    cross_entropy: float = 1.0,
+    overlap_weight: float = 1.0,
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy + dice over the N x h x w masks where `use`; also each mask's IoU (detached).
 
     The cross-entropy is summed over pixels and divided by three times the mask's area, so that a
@@ -78,5 +84,5 @@ def mask_loss(logits: Tensor, target: Tensor, use: Tensor) -> tuple[Tensor, Tens
     hard = (logits > 0).float()
     meet = (hard * target).sum(1)
     iou = meet / (hard.sum(1) + area - meet).clamp(min=1)
-    loss = (each.clamp(max=5.0) + dice) * use
+    loss = (cross_entropy * each.clamp(max=5.0) + overlap_weight * dice) * use
     return loss.sum() / use.sum().clamp(min=1), iou.detach()

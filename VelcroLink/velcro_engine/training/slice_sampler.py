@@ -64,6 +64,7 @@ class SliceSampler:
         self.cases = cases
         self.size = size
         self.prompts_per_slice = prompts_per_slice
+        self.own_look = 0.0  # share of slices that are not degraded
         self.index = {name: i for i, name in enumerate(entities)}
         self.nothing = len(entities)
         self.volumes: dict[tuple[int, int], torch.Tensor] = {}
@@ -200,7 +201,7 @@ class SliceSampler:
             covered = (subject[..., 2] >= slab[0]) & (subject[..., 2] <= slab[1])
             image = np.where(covered, image, 0.0).astype(np.float32)
             layers = [np.where(covered[::2, ::2], a, 0) for a in layers]
-        image = degrade(rng, image, keep_zero=case.stripped)
+        image = self._look(rng, image, case.stripped)
 
         position = np.zeros((1, 14, size // 8, size // 8), dtype=np.float32)
         placed = rng.random() < 0.75
@@ -237,10 +238,16 @@ class SliceSampler:
         warp = self._warp(rng, size, 0.012 * side, True)
         points = np.stack([x + warp[..., 0], y + warp[..., 1], np.zeros_like(x)], -1)
         image = self._interpolate(self.volume(number, 0), points)
-        image = degrade(rng, image, keep_zero=False)
+        image = self._look(rng, image, False)
         layers = [self._nearest(a, points[::2, ::2]) for a in case.layers]
         position = np.zeros((1, 14, size // 8, size // 8), dtype=np.float32)
         return self._assemble(rng, number, image, layers, position, False, True, None, case)
+
+    def _look(self, rng: Generator, image: np.ndarray, keep_zero: bool) -> np.ndarray:
+        """The slice degraded, or now and then as it is."""
+        if self.own_look and rng.random() < self.own_look:
+            return image
+        return degrade(rng, image, keep_zero)
 
     # ---- sampling -----------------------------------------------------------------------------
 

@@ -94,6 +94,7 @@ def shortened(recipe: Recipe, steps: int, begun: int = 0) -> Recipe:
         steps=steps,
         dense_steps=round(recipe.dense_steps * part),
         fine_steps=round(recipe.fine_steps * part),
+        finish_steps=round(recipe.finish_steps * part),
         warmup=max(1, round(recipe.warmup * part)),
     )
 

@@ -21,6 +21,16 @@ from ..model.network import Decoded, VelcroNetwork
 from ..model.preprocess import MAXIMUM_POINTS, NO_POINT
 from .alignment_objectives import alignment_losses
 from .distributed import mean_gradients, mean_statistics, rank
+from .finishing import (
+    DENSE_PHASE,
+    FINISHING,
+    JOINT_PHASE,
+    OWN_LOOK,
+    LossWeights,
+    finishing_rate,
+    is_finishing,
+    rest_encoder,
+)
 from .objectives import dense_loss, mask_loss
 from .slice_sampler import SliceSampler
 from .training_state import (
@@ -99,14 +109,17 @@ class StepBatches(IterableDataset):
             fine = step >= self.recipe.steps - self.recipe.fine_steps
             self.sampler.size = self.recipe.network.size if fine else self.recipe.small_size
             self.sampler.prompts_per_slice = 1 if dense else self.recipe.prompts
+            self.sampler.own_look = OWN_LOOK if is_finishing(self.recipe, step) else 0.0
             yield collate([self.sampler.draw(rng) for _ in range(self.recipe.batch)])
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
     """Linear warm-up and cosine to 2 %; the prompts' phase starts it afresh, since its decoder is
     new while the encoder is not."""
+    if is_finishing(recipe, step):
+        return finishing_rate(recipe, step)
     start, peak = 0, recipe.learning_rate
-    end = recipe.steps
+    end = recipe.steps - recipe.finish_steps
     if recipe.dense_steps <= step:
         start, peak = recipe.dense_steps, recipe.joint_learning_rate
     if step - start < recipe.warmup:
@@ -119,6 +132,8 @@ def train_step(state: TrainingState, recipe: Recipe, batch: Batch, device: str) 
     """One step on one batch; returns the figures of the log line."""
     batch = {k: v.to(device) for k, v in batch.items()}
     state.network.train()
+    if is_finishing(recipe, state.step):
+        rest_encoder(state)
     if state.start is not None:
         state.start.hold_statistics(state.network)
     for group in state.optimizer.param_groups:
@@ -131,7 +146,8 @@ def train_step(state: TrainingState, recipe: Recipe, batch: Batch, device: str) 
         loss, figures = velcro_loss(state, recipe, batch, device)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    trained = [p for group in state.optimizer.param_groups for p in group["params"]]
+    groups = state.optimizer.param_groups
+    trained = [p for group in groups for p in group["params"] if p.requires_grad]
     mean_gradients(trained)
     nn.utils.clip_grad_norm_(trained, 2.0)
     state.optimizer.step()
@@ -146,6 +162,9 @@ def velcro_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Dense loss, and once `dense_steps` are over the losses of prompted regions."""
     joint = state.step >= recipe.dense_steps
+    parts = JOINT_PHASE if joint else DENSE_PHASE
+    if is_finishing(recipe, state.step):
+        parts = FINISHING
     network, table = state.network, state.table
     figures: dict[str, float] = {}
     with torch.no_grad():
@@ -170,7 +189,7 @@ def velcro_loss(
         entity_loss, side_loss, accuracy = dense_loss(
             embedding, side, dense_entity, dense_side, table, weight
         )
-        loss = (0.5 if joint else 1.0) * (entity_loss + 0.5 * side_loss)
+        loss = parts.dense * (entity_loss + 0.5 * side_loss)
         figures |= {"dense": float(entity_loss.detach()), "dense_top1": float(accuracy)}
     else:
         loss = embedding.sum() * 0.0
@@ -178,14 +197,15 @@ def velcro_loss(
         drawing = torch.Generator().manual_seed(state.step)
         target = batch["pixel_entity"]
         pixel_loss = linked_pixels_loss(network, encoded.pixels, target, weight.sqrt(), drawing)
-        loss = loss + pixel_loss
+        loss = loss + parts.pixel * pixel_loss
         figures["pixel"] = float(pixel_loss.detach())
     if decoded is not None:
         logits = table.logits(decoded.embedding)
         region_loss = F.cross_entropy(logits, batch["entity"], label_smoothing=0.05)
         region_side = F.cross_entropy(decoded.side, batch["side"])
-        segmentation, quality, iou = segmentation_loss(decoded, batch)
-        loss = loss + region_loss + 0.5 * region_side + segmentation + 0.2 * quality
+        segmentation, quality, iou = segmentation_loss(decoded, batch, parts)
+        loss = loss + parts.region * region_loss + parts.side * region_side
+        loss = loss + parts.mask * segmentation + 0.2 * quality
         figures |= {
             "roi": float(region_loss.detach()),
             "roi_top1": float((logits.argmax(1) == batch["entity"]).float().mean()),
@@ -222,7 +242,9 @@ def linked_pixels_loss(
     return F.cross_entropy(network.link_pixels(measured, index), flat[index], weight=weight)
 
 
-def segmentation_loss(decoded: Decoded, batch: Batch) -> tuple[Tensor, Tensor, float]:
+def segmentation_loss(
+    decoded: Decoded, batch: Batch, parts: LossWeights = JOINT_PHASE
+) -> tuple[Tensor, Tensor, float]:
     """(mask loss, squared error of the predicted IoU, mean IoU) of the prompts that have a mask."""
     target = batch["masks"]
     if (
@@ -231,7 +253,7 @@ def segmentation_loss(decoded: Decoded, batch: Batch) -> tuple[Tensor, Tensor, f
         size = decoded.masks.shape[-2:]
         target = (F.adaptive_avg_pool2d(target.float()[:, None], size)[:, 0] >= 0.5).to(target)
     use = batch["has_mask"].float()
-    segmentation, iou = mask_loss(decoded.masks, target, use)
+    segmentation, iou = mask_loss(decoded.masks, target, use, parts.cross_entropy, parts.overlap)
     quality = (((decoded.iou.float() - iou) ** 2) * use).sum() / use.sum().clamp(min=1)
     return segmentation, quality, float((iou * use).sum() / use.sum().clamp(min=1))
 
@@ -265,7 +287,12 @@ def train(
     earlier = state.seconds - time.process_time()
     figures: dict[str, list[float]] = {}
     # what a slice holds changes between the phases: one loader each
-    phases = (recipe.dense_steps, recipe.steps - recipe.fine_steps, recipe.steps)
+    phases = (
+        recipe.dense_steps,
+        recipe.steps - recipe.fine_steps,
+        recipe.steps - recipe.finish_steps,
+        recipe.steps,
+    )
     bounds = sorted({b for b in phases if b > state.step})
     for until in bounds:
         batches = StepBatches(sampler, recipe, state.step, rank(), until)

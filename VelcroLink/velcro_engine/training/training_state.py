@@ -40,6 +40,7 @@ class Recipe:
     seed: int = 42
     small_size: int = 192  # pictures are this large until the last `fine_steps`
     fine_steps: int = 500
+    finish_steps: int = 0  # the last ones, with the encoder at rest (finishing.py)
     dataset_weights: dict[str, float] = field(default_factory=dict)
     medtrim: float = 0.0  # weight of MedTrim's triplets of regions (alignment_objectives.py)
     location_contrast: float = 0.0  # weight of RRA-VL's contrast within a place
