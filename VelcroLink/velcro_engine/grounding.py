@@ -2,7 +2,8 @@
 
 Every image token of the encoder carries an embedding in the space of the entries' texts; compared
 with the whole knowledge base it gives, token by token, the probability that the phrase's entry lies
-there: the heat map. Its peaks and connected areas become prompts; the decoder answers each with a
+there: the heat map. Where the model also links single pixels (decision 11) and was trained on the
+entry, both shares are averaged. Its peaks and connected areas become prompts; the decoder answers each with a
 mask and a region embedding, and the region's own probability, agreeing side and heat decide.
 
 A phrase that is in the knowledge base (by any synonym) is the sum over its entry, its kinds and its
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from .linker import Linker, clean_mask
+from .linker import Linker
 from .model.preprocess import (
     BOX_BOTTOM_RIGHT,
     BOX_TOP_LEFT,
@@ -31,12 +32,14 @@ from .model.preprocess import (
     model_input,
 )
 from .phrases import Phrase, entry_rows
+from .region_mask import region_mask
 from .request import SliceRequest
 
 LEVELS = (0.75, 0.5, 0.25)  # of the heat's maximum: areas above them become boxes
 PROPOSALS = 14
 MERGE_IOU = 0.5
 SMALLEST_MASK = 6  # pixels of the slice
+MEAN_LEVEL = -0.7  # mask logit above which a token counts as under the mask
 # The least score that counts as "in this slice"; fitted on training cases by
 # `velcrolink evaluate --task grounding` (figure "suggested_threshold").
 PRESENT_ABOVE = 0.12
@@ -174,8 +177,30 @@ def _heat(
     _, d, h, w = encoded.dense.shape
     tokens = encoded.dense[0].reshape(d, h * w).T
     sides = encoded.dense_side[0].reshape(3, h * w).T
-    heat = _probability(tokens, targets, linker) * _agreement(sides, phrase, targets)
+    share = _probability(tokens, targets, linker)
+    of_pixels = _pixel_share(encoded, targets, linker, (h, w))
+    if of_pixels is not None:
+        share = (share + of_pixels.ravel()) / 2
+    heat = share * _agreement(sides, phrase, targets)
     return heat.reshape(h, w).astype(np.float32)
+
+
+def _pixel_share(
+    encoded: Any, targets: _Targets, linker: Linker, grid: tuple[int, int]
+) -> np.ndarray | None:
+    """h x w: mean share of the phrase's trained entries among the pixels of every image token; None
+    when there is none, or the model links no pixels."""
+    posterior = getattr(encoded, "maps", {}).get("posterior")
+    names = getattr(linker.runtime, "entities", ())
+    entries = linker.knowledge_base.entries
+    wanted = {entries[row].id for row in targets.rows if row < len(entries)}
+    columns = [n for n, name in enumerate(names) if name in wanted]
+    if posterior is None or not columns:
+        return None
+    share = posterior[0, columns].sum(axis=0)
+    h, w = grid
+    step = share.shape[0] // h
+    return share[: h * step, : w * step].reshape(h, step, w, step).mean((1, 3))
 
 
 def _proposals(heat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -257,9 +282,8 @@ def _regions(
     scores = np.sqrt(scores * warm) * (0.5 + 0.5 * np.clip(confidence, 0.0, 1.0))
     found = []
     for n in np.argsort(-scores, kind="stable"):
-        mask = mask_to_slice(masks[n], window, request.pixels.shape) > 0
-        prompt = _prompt_of(points[n], labels[n], window)
-        mask = _piece(mask, request, *prompt)
+        logits = mask_to_slice(masks[n], window, request.pixels.shape)
+        mask = _piece(logits, request, *_prompt_of(points[n], labels[n], window))
         if mask.sum() < SMALLEST_MASK:
             continue
         side = None
@@ -269,18 +293,17 @@ def _regions(
     return found
 
 
-def _piece(mask: np.ndarray, request: SliceRequest, box: Any, inside: Any) -> np.ndarray:
-    if not mask.any():
-        return mask
-    height, width = mask.shape
+def _piece(logits: np.ndarray, request: SliceRequest, box: Any, inside: Any) -> np.ndarray:
+    """Mask of a prompt, a box or a point inside; empty for a box beside the slice."""
+    height, width = logits.shape
     if box is not None:
         x0, y0 = max(box[0], -0.5), max(box[1], -0.5)
         x1, y1 = min(box[2], width - 0.5), min(box[3], height - 0.5)
         if x1 - x0 < 1 or y1 - y0 < 1:
-            return np.zeros_like(mask)
-        return clean_mask(mask, request.with_prompt(box=(x0, y0, x1, y1)))
+            return np.zeros(logits.shape, dtype=bool)
+        return region_mask(logits, request.with_prompt(box=(x0, y0, x1, y1)))
     x, y = np.clip(inside, -0.5, [width - 0.5, height - 0.5])
-    return clean_mask(mask, request.with_prompt(points=[(float(x), float(y), 1)]))
+    return region_mask(logits, request.with_prompt(points=[(float(x), float(y), 1)]))
 
 
 def _prompt_of(points: np.ndarray, labels: np.ndarray, window: Letterbox) -> tuple[Any, Any]:
@@ -294,7 +317,7 @@ def _mean_heat(logits: np.ndarray, heat: np.ndarray) -> float:
     """Mean heat under a mask m x m, relative to nothing but its own tokens."""
     step = logits.shape[-1] // heat.shape[-1]
     h, w = heat.shape
-    inside = (logits[: h * step, : w * step] > 0).reshape(h, step, w, step).mean((1, 3))
+    inside = (logits[: h * step, : w * step] > MEAN_LEVEL).reshape(h, step, w, step).mean((1, 3))
     total = float(inside.sum())
     return float((inside * heat).sum() / total) if total > 0 else 0.0
 

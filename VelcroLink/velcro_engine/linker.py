@@ -21,7 +21,6 @@ from .entry_embeddings import entry_embeddings
 from .errors import ModelError
 from .knowledge_base import KnowledgeBase, active_paths, load_knowledge_base
 from .knowledge_base.entry import Entry
-from .mask_pieces import clean_mask  # noqa: F401
 from .model.preprocess import (
     Letterbox,
     input_key,

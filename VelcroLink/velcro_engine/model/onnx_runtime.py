@@ -51,6 +51,8 @@ class OnnxRuntime:
         self.calibration: Calibration = calibration_of(folder.config)
         self.nothing = _nothing(folder.config)
         self.trained_entities = frozenset(map(str, folder.config.get("trained_entities", ())))
+        # columns of the encoder's `posterior`; "nothing" comes after them
+        self.entities = tuple(map(str, folder.config.get("entities", ())))
         self.text_only_factor = float(folder.config.get("text_only_factor", 1.0))
         for role in ("encoder", "decoder", "text", "vocabulary"):
             if role not in folder.files:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..linker import Linker, clean_mask
+from ..linker import Linker
 from ..model.preprocess import (
     Letterbox,
     input_key,
@@ -25,6 +25,7 @@ from ..model.preprocess import (
     prompt_arrays,
 )
 from ..ranking import entry_probabilities, side_of
+from ..region_mask import region_mask
 from ..request import SliceRequest
 from ..slices import Slice, anatomical_axes, cut_picture, cut_plane, labels_to_slice
 from ..volume import Volume
@@ -316,7 +317,7 @@ def decode(linker: Linker, encoded: Any, part: Sequence[_Asked]) -> list[_Answer
                 probabilities[n].astype(np.float32),
                 float(nothing[n]),
                 weights / weights.sum(),
-                clean_mask(logits > 0, question.request),
+                region_mask(logits, question.request),
             )
         )
     return answers
