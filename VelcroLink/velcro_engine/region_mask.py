@@ -16,6 +16,7 @@ from .request import SliceRequest
 MASK_TEMPERATURE = 1.4  # divides mask logits; fitted on dev, see decision 11
 BOX_SLACK = 0.04  # of a box's sides, how far a mask may leave it; and a pixel
 FAINTEST = -3.0  # logits below are no candidates where there is no box
+HOPELESS = -4.0  # nor, with one, are these: what the decoder is sure about stays outside
 
 
 def region_mask(
@@ -30,8 +31,7 @@ def region_mask(
     probability = 1.0 / (1.0 + np.exp(-np.clip(part, -30, 30)))
     mask = np.zeros(logits.shape, dtype=bool)
     mask[rows, columns] = probability >= best_threshold(probability)
-    if request.box is None:
-        mask &= logits > FAINTEST
+    mask &= logits > (FAINTEST if request.box is None else HOPELESS)
     return clean_mask(mask, request)
 
 
