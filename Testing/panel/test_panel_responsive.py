@@ -1,67 +1,18 @@
-"""The event loop is never blocked over 100 ms: start, link, drag, accept, cancel, quit.
-
-`pytest Testing/panel/test_panel_responsive.py -s` prints the figures.
-"""
+"""The panel's event loop, measured in a process of its own (`responsive_measured.py`)."""
 
 from __future__ import annotations
 
-import gc
+import subprocess
+import sys
+from pathlib import Path
 
-import slicer
-
-from heartbeat import Heartbeat
-
-LIMIT_MS = 100.0
+MEASURED = Path(__file__).with_name("responsive_measured.py")
 
 
-def test_the_event_loop_is_never_blocked_over_100_ms(driver, capsys):
-    volume = driver.add_volume()
-    driver.wait(0.2)
-    gc.collect()
-    gc.freeze()  # what a thousand earlier tests left behind is not the panel's to walk through
-    beat = Heartbeat()
-    driver.app.set_theme("light")
-
-    def phase(name, action, until=None):
-        beat.start()
-        action()
-        if until is not None:
-            driver.wait_until(until, name)
-        driver.wait(0.05)
-        beat.stop(name)
-
-    ready = lambda: driver.state == "ready"  # noqa: E731
-    linked = lambda: driver.session.result is not None and ready()  # noqa: E731
-    phase("start the engine", driver.client.start, ready)
-    phase("place a RoI and link", lambda: driver.place_roi([20, 20, 0], [52, -10, 0]), linked)
-    phase("drag", lambda: driver.drag([36, 5, 0], [14, 5, 0], steps=10), linked)
-    phase(
-        "accept",
-        lambda: driver.press(driver.ui.acceptButton),
-        lambda: "Accepted" in driver.notice,
-    )
-    driver.script(link_seconds=20)
-    driver.press(driver.ui.linkAgainButton)
-    driver.wait_until(lambda: driver.state == "linking", "linking")
-    driver.wait(0.1)
-    phase("cancel", lambda: driver.press(driver.ui.cancelButton), ready)
-    driver.script()
-    phase("switch the volume", lambda: _switch(driver))
-    phase("close the scene", driver.app.close_scene)
-    phase("stop the engine", lambda: driver.client.stop(0.0))
-    del volume
+def test_the_event_loop_is_never_blocked_over_100_ms(capsys):
+    command = [sys.executable, "-m", "pytest", "-q", "-s", str(MEASURED)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=MEASURED.parent)
+    told = [line for line in done.stdout.splitlines() if "worst beat" in line]
     with capsys.disabled():
-        print()
-        for name, (wall, work) in beat.marks.items():
-            print(f"  {name:24s} worst beat {work:6.1f} ms of work, {wall:6.1f} ms on the clock")
-        worst = max(work for _wall, work in beat.marks.values())
-        print(f"  {'all':24s} worst beat {worst:6.1f} ms of work")
-    assert beat.beats > 100
-    for name, (_wall, work) in beat.marks.items():
-        assert work < LIMIT_MS, f"{name}: blocked for {work:.0f} ms"
-
-
-def _switch(driver):
-    second = driver.add_volume("Second", seed=2, show=False)
-    driver.ui.volumeSelector.setCurrentNode(second)
-    slicer.mrmlScene.RemoveNode(second)
+        print("", *told, sep="\n")
+    assert done.returncode == 0 and told, done.stdout[-3000:] + done.stderr[-1000:]
