@@ -131,7 +131,8 @@ def measure_sam(requests: list[SliceRequest]) -> dict:
     import torch
     from segment_anything import sam_model_registry
 
-    from velcro_engine.model.network import Encoded, NetworkConfig, VelcroNetwork
+    from velcro_engine.model.network import Encoded, VelcroNetwork
+    from velcro_engine.model.network_parts import NetworkConfig
     from velcro_engine.model.preprocess import (
         letterbox_of,
         mask_to_slice,

@@ -151,8 +151,8 @@ def test_unaugmented_slice_is_what_linking_would_show(data, read, monkeypatch, a
 
     monkeypatch.setattr(slice_sampler, "position_map", remember)
     monkeypatch.setattr(slice_sampler, "degrade", lambda rng, image, keep_zero: image)
-    monkeypatch.setattr(slice_sampler, "_perturbed", lambda rng, case, *rest: case.fore)
-    monkeypatch.setattr(slice_sampler, "_rotation", lambda rng, tilt, spin, along: np.eye(3))
+    monkeypatch.setattr(slice_sampler, "perturbed", lambda rng, case, *rest: case.fore)
+    monkeypatch.setattr(slice_sampler, "random_rotation", lambda rng, tilt, spin, along: np.eye(3))
     sampler = SliceSampler(read, tiny_cases.entities(read), SIZE, 2)
     case = read[0]
     made = sampler._from_volume(Still(axis), 0, case)

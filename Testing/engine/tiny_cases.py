@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from velcro_engine.model.network import NetworkConfig
+from velcro_engine.model.network_parts import NetworkConfig
 from velcro_engine.training.case_data import load_case
 from velcro_engine.training.trainer import Recipe
 

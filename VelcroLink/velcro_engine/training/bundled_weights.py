@@ -20,7 +20,8 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..model.network import NetworkConfig, VelcroNetwork
+from ..model.network import VelcroNetwork
+from ..model.network_parts import NetworkConfig
 from ..model.text_tokenizer import TextTokenizer
 from ..model.text_tower import TextConfig, TextTower
 from ..runtime import ModelFolder, model_folder

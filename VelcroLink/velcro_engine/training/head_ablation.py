@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..model.network import RegionHead
+from ..model.network_parts import RegionHead
 from .alignment_objectives import Kinship, region_losses
 from .objectives import EntityTable
 from .region_features import RegionFeatures

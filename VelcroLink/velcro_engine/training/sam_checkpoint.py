@@ -15,7 +15,7 @@ from segment_anything import sam_model_registry
 from torch import nn
 
 from ..errors import InputError, ModelError
-from ..model.network import NetworkConfig
+from ..model.network_parts import NetworkConfig
 from .trainer import Recipe
 
 

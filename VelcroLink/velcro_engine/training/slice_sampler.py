@@ -14,9 +14,9 @@ import torch
 from torch.nn import functional as F
 
 from ..model.preprocess import GREY_MEAN, GREY_STD, Letterbox, position_map
-from ..request import Foreground
 from .appearance import Generator, degrade, draw_skull, recolour, smooth_field
 from .case_data import MODALITY_NUMBERS, SIDES, Case
+from .slice_draws import display_axes, draw_prompt, perturbed, random_rotation, within
 
 IGNORE = -1
 MINIMUM_MASK = 10  # pixels of the half-resolution mask
@@ -151,9 +151,13 @@ class SliceSampler:
         choices = [a for a in range(3) if not any(thin[b] for b in range(3) if b != a)]
         normal_axis = int(rng.choice(choices or [int(np.argmin(extent))]))
         flat = bool(thin[normal_axis])
-        pose = _rotation(rng, 0.0 if flat else 7.0, 10.0, normal_axis)
-        tilt = _rotation(rng, 25.0, 0.0, normal_axis) if rng.random() < 0.12 and not flat else None
-        right, down, normal = _display_axes(normal_axis, rng)
+        pose = random_rotation(rng, 0.0 if flat else 7.0, 10.0, normal_axis)
+        tilt = (
+            random_rotation(rng, 25.0, 0.0, normal_axis)
+            if rng.random() < 0.12 and not flat
+            else None
+        )
+        right, down, normal = display_axes(normal_axis, rng)
         if tilt is not None:
             right, down, normal = tilt @ right, tilt @ down, tilt @ normal
         mirrored = bool(rng.random() < 0.5)
@@ -206,9 +210,9 @@ class SliceSampler:
         position = np.zeros((1, 14, size // 8, size // 8), dtype=np.float32)
         placed = rng.random() < 0.75
         if placed:
-            fore = _perturbed(rng, case, side_mm if cropped else None, aimed, normal_axis)
+            fore = perturbed(rng, case, side_mm if cropped else None, aimed, normal_axis)
             if fore is not None and slab is not None:
-                fore = _within(fore, slab + case.origin[2])
+                fore = within(fore, slab + case.origin[2])
             matrix = np.eye(4)
             matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = right * mm, down * mm, normal
             matrix[:3, 3] = corner + case.origin
@@ -339,7 +343,7 @@ class SliceSampler:
         for row, pick in enumerate(chosen):
             entity[row], side[row], mask = found[pick]
             masks[row] = mask
-            points[row], labels[row] = _prompt(rng, mask)
+            points[row], labels[row] = draw_prompt(rng, mask)
         if case.stripped and case.exhaustive and rng.random() < 0.35:
             box = self._empty_box(rng, layers)
             if box is not None:
@@ -386,95 +390,6 @@ class SliceSampler:
             if anything[int(y) : int(y + h) + 1, int(x) : int(x + w) + 1].mean() < 0.02:
                 return np.array([[x, y], [x + w, y + h]], dtype=np.float32) * 2
         return None
-
-
-def _prompt(rng: Generator, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tight box, loose box (0-25 % outward, now and then a little inward) or interior point."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) * 2.0 - 0.5
-    draw = rng.random()
-    if draw < 0.2:
-        inside = F.avg_pool2d(torch.from_numpy(mask).float()[None, None], 5, 1, 2)[0, 0].numpy()
-        inside = np.where(mask, inside, 0)
-        ys, xs = np.nonzero(inside >= np.quantile(inside[mask], rng.uniform(0.3, 0.95)))
-        pick = int(rng.integers(len(ys)))
-        return np.array([[xs[pick] * 2.0 + 0.5, ys[pick] * 2.0 + 0.5], [0, 0]]), np.array([1, -1])
-    if draw < 0.6:
-        width, height = box[2] - box[0], box[3] - box[1]
-        out = rng.uniform(-0.04, 0.24, 4) * [width, height, width, height]
-        box = box + out * [-1, -1, 1, 1]
-    else:
-        box = box + rng.uniform(-1, 1, 4)
-    return box.reshape(2, 2), np.array([2, 3])
-
-
-def _rotation(rng: Generator, tilt: float, spin: float, axis: int) -> np.ndarray:
-    """Random rotation: `spin` degrees (one sigma) about `axis`, `tilt` about the two others."""
-    matrix = np.eye(3)
-    for a in range(3):
-        angle = np.deg2rad(np.clip(rng.normal(0, spin if a == axis else tilt), -45, 45))
-        c, s = np.cos(angle), np.sin(angle)
-        i, j = [(1, 2), (2, 0), (0, 1)][a]
-        step = np.eye(3)
-        step[i, i], step[i, j], step[j, i], step[j, j] = c, -s, s, c
-        matrix = step @ matrix
-    return matrix
-
-
-def _display_axes(axis: int, rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image right, image down and normal in RAS, radiological display. Sagittal slices are shown
-    from either side."""
-    if axis == 2:
-        return np.array([-1.0, 0, 0]), np.array([0, -1.0, 0]), np.array([0, 0, 1.0])
-    if axis == 1:
-        return np.array([-1.0, 0, 0]), np.array([0, 0, -1.0]), np.array([0, 1.0, 0])
-    sign = 1.0 if rng.random() < 0.35 else -1.0
-    return np.array([0, sign, 0]), np.array([0, 0, -1.0]), np.array([1.0, 0, 0])
-
-
-def _perturbed(
-    rng: Generator, case: Case, crop_mm: float | None, target: np.ndarray, axis: int
-) -> Foreground | None:
-    """The foreground as another scan of the same person would have it: with scalp, neck or a
-    tighter field of view."""
-    if case.fore is None or rng.random() < 0.05:
-        return None
-    centre, half = np.array(case.fore.centre), np.array(case.fore.half_extent)
-    if case.distance is not None and rng.random() < 0.5:
-        scalp = rng.uniform(3, 16)
-        centre = centre + rng.normal(0, 2, 3)
-        half = half + scalp
-        half[1] += (face := rng.uniform(0, 12))
-        centre[1] += face
-        neck = rng.uniform(0, 90) * (rng.random() < 0.8)
-        centre[2] -= neck / 2
-        half[2] += neck / 2
-    if crop_mm is not None:
-        for a in range(3):
-            if a != axis or rng.random() < 0.3:
-                low = max(centre[a] - half[a], target[a] + case.origin[a] - crop_mm / 2)
-                high = min(centre[a] + half[a], target[a] + case.origin[a] + crop_mm / 2)
-                if high - low > 4:
-                    centre[a], half[a] = (low + high) / 2, (high - low) / 2
-    elif rng.random() < 0.12:  # a slab: the volume does not reach as far along one axis
-        a = int(rng.integers(3))
-        cut = rng.uniform(0, 0.5) * half[a] * rng.choice([-1, 1])
-        centre[a] += cut / 2
-        half[a] -= abs(cut) / 2
-    centre = centre + rng.normal(0, 0.03, 3) * half
-    half = half * np.exp(rng.normal(0, 0.04, 3))
-    return Foreground(tuple(map(float, centre)), tuple(map(float, half)))
-
-
-def _within(fore: Foreground, slab: np.ndarray) -> Foreground:
-    """The foreground of a scan that reaches from slab[0] to slab[1] (mm, S axis of RAS) only."""
-    low = max(fore.centre[2] - fore.half_extent[2], float(slab[0]))
-    high = min(fore.centre[2] + fore.half_extent[2], float(slab[1]))
-    if high - low < 4:
-        return fore
-    return Foreground(
-        (*fore.centre[:2], (low + high) / 2), (*fore.half_extent[:2], (high - low) / 2)
-    )
 
 
 def _flip_horizontally(made: TrainingSlice) -> TrainingSlice:

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..model.network import NetworkConfig, VelcroNetwork
+from ..model.network import VelcroNetwork
+from ..model.network_parts import NetworkConfig
 from .objectives import EntityTable
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import InputError
-from ...model.network import MixingBlock, NetworkConfig, VelcroNetwork
+from ...model.network import VelcroNetwork
+from ...model.network_parts import MixingBlock, NetworkConfig
 from ...model.preprocess import POSITION_CHANNELS
 from .regions import GEOMETRY, box_crops, geometry_features, prompt_boxes, tokens_under_boxes
 
