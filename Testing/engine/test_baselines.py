@@ -25,7 +25,7 @@ from velcro_engine.training.baseline_models.regions import (
     tokens_under_boxes,
 )
 from velcro_engine.training.baseline_models.token_bank import TokenBank, shares_over_entries
-from velcro_engine.training.baselines import baseline_run
+from velcro_engine.training.baselines import baseline_run, start_encoder
 from velcro_engine.training.link_evaluation import TOP
 from velcro_engine.training.slice_sampler import SliceSampler
 from velcro_engine.training.trainer import StepBatches, load_checkpoint, new_state, train_step
@@ -261,3 +261,28 @@ def test_arguments_are_offered_in_help(capsys):
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
     assert "--baseline" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["clip-crop", "clip-mask-pool", "sam-token-knn"])
+def test_a_baseline_may_start_from_the_trained_encoder(name):
+    torch.manual_seed(1)
+    trained = new_state(tiny_cases.recipe(), ["liver"], "cpu").network
+    with torch.no_grad():
+        for weight in trained.encoder.parameters():
+            weight.add_(0.1)
+    state = new_state(tiny_cases.recipe(baseline=name, crop=32), ["liver"], "cpu")
+    start_encoder(state, trained)
+    for network in (state.network, state.average):
+        mine, source = network.encoder.backbone.state_dict(), trained.encoder.backbone.state_dict()
+        assert all(torch.equal(mine[key], source[key]) for key in source)
+
+
+def test_a_start_needs_an_encoder_of_the_same_backbone():
+    trained = new_state(tiny_cases.recipe(), ["liver"], "cpu").network
+    blind = new_state(tiny_cases.recipe(baseline="box-prior"), ["liver"], "cpu")
+    with pytest.raises(InputError, match="reads no picture"):
+        start_encoder(blind, trained)
+    other = tiny_cases.recipe(baseline="clip-whole")
+    other = replace(other, network=replace(other.network, backbone="resnet10t"))
+    with pytest.raises(InputError, match="same one"):
+        start_encoder(new_state(other, ["liver"], "cpu"), trained)

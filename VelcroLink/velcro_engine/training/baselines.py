@@ -17,7 +17,7 @@ import torch
 
 from ..errors import InputError
 from ..linker import Linker, open_linker
-from ..model.network import Encoded
+from ..model.network import Encoded, VelcroNetwork
 from ..model.preprocess import Letterbox, model_input
 from ..ranking import entry_probabilities
 from ..request import SliceRequest
@@ -73,6 +73,28 @@ def new_baseline(
         for table in (state.table, state.average_table):
             table.vectors.copy_(torch.from_numpy(np.stack(vectors)))
     return state, recipe
+
+
+def start_encoder(state: TrainingState, trained: VelcroNetwork) -> None:
+    """Give a baseline VELCRO's trained encoder to go on from: backbone, and for VELCRO's own
+    network the neck too. It then had all the time VELCRO had, and its own besides.
+
+    Raises InputError for a baseline that reads no picture, or has another backbone.
+    """
+    own = getattr(state.network, "encoder", None)
+    if own is None:
+        raise InputError("This baseline reads no picture; it has no encoder to start from.")
+    same = type(own) is type(trained.encoder)
+    source = trained.encoder if same else trained.encoder.backbone
+    for network in (state.network, state.average):
+        target = network.encoder if same else network.encoder.backbone
+        try:
+            target.load_state_dict(source.state_dict())
+        except RuntimeError as error:
+            raise InputError(
+                "The recipe's backbone is not the model's; use a recipe of the same one.",
+                repr(error),
+            ) from error
 
 
 def baseline_run(name: str, model: str | None) -> Path:

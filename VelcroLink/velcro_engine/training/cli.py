@@ -61,7 +61,8 @@ def _add_train(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--init",
         metavar="bundled|DIR",
-        help="adapt the bundled model, a model folder or a run (recipe adapt)",
+        help="adapt the bundled model, a model folder or a run (recipe adapt); with --baseline: "
+        "its encoder begins with that model's weights",
     )
     parser.add_argument("--sam", metavar="TYPE:FILE", help="SAM checkpoint as backbone: vit_b:FILE")
     parser.add_argument("--out", required=True, metavar="DIR", help="run folder (checkpoints, log)")

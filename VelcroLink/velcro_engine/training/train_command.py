@@ -101,9 +101,9 @@ def shortened(recipe: Recipe, steps: int, begun: int = 0) -> Recipe:
 
 def default_recipe(args: argparse.Namespace) -> str:
     """The recipe when none is named."""
-    if args.init:
-        return "adapt"
-    return "baseline_cpu" if args.baseline else "bundled_cpu"
+    if args.baseline:
+        return "baseline_cpu"
+    return "adapt" if args.init else "bundled_cpu"
 
 
 def train_command(args: argparse.Namespace) -> int:
@@ -183,9 +183,7 @@ def open_state(
     recipe = find_recipe(args.recipe or default_recipe(args))
     entities = sorted({str(c.labels[v].entity) for c in cases for _, v in c.voxels})
     if args.baseline:
-        from .baselines import new_baseline
-
-        return new_baseline(args.baseline, recipe, entities, out, args.text_model, args.kb, device)
+        return begun_baseline(args, recipe, entities, out, device)
     if args.sam:
         from .sam_checkpoint import open_sam, sam_recipe
 
@@ -195,6 +193,25 @@ def open_state(
     if args.init:
         return started_state(args, recipe, entities, out, device)
     return new_state(recipe, entities, device), recipe
+
+
+def begun_baseline(
+    args: argparse.Namespace, recipe: Recipe, entities: list[str], out: Path, device: str
+) -> tuple[TrainingState, Recipe]:
+    """A baseline before its first step; with --init its encoder is the model's."""
+    from .baselines import new_baseline, start_encoder
+
+    text = args.text_model
+    state, recipe = new_baseline(args.baseline, recipe, entities, out, text, args.kb, device)
+    if args.init:
+        from .bundled_weights import read_bundled_model
+
+        if (Path(args.init) / "state.json").is_file():
+            trained = load_checkpoint(Path(args.init), device)[0].average
+        else:
+            trained = read_bundled_model(args.init).network
+        start_encoder(state, trained)
+    return state, recipe
 
 
 def started_state(
