@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from vtk.util.numpy_support import vtk_to_numpy
 
 import mrml_scene as ms
 from test_engine_client import Panel, untilGone
@@ -164,3 +165,20 @@ def test_bundled_model_links_a_region(scene, sliceNode, volume, makePanel):
     panel.client.link(question(scene, sliceNode, volume))
     panel.until(lambda: panel.linked or panel.failed)
     assert not panel.failed and panel.linked[0][0].entries
+
+
+def test_blank_slice_is_said_in_one_line_and_the_panel_goes_on(scene, sliceNode, volume, makePanel):
+    panel = makePanel([STAND_IN])
+    panel.untilState(EngineState.READY)
+    voxels = vtk_to_numpy(volume.GetImageData().GetPointData().GetScalars())
+    kept = voxels.copy()
+    voxels[:] = 12
+    volume.GetImageData().Modified()
+    panel.client.link(question(scene, sliceNode, volume))
+    panel.until(lambda: panel.linked or panel.failed)
+    kind, message, _ = panel.failed[0]
+    assert kind == "input" and "one grey value only" in message and "\n" not in message
+    voxels[:] = kept
+    volume.GetImageData().Modified()
+    panel.client.link(question(scene, sliceNode, volume))
+    panel.until(lambda: panel.linked)

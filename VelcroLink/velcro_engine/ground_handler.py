@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import InputError
-from .request import SliceRequest
-from .worker_handlers import current_linker
+from .worker_handlers import asked_slice, current_linker
 
 if TYPE_CHECKING:
     from .knowledge_base.search import SearchIndex
@@ -28,10 +27,7 @@ def ground(
     from .grounding import view_slice
     from .phrases import read_phrase
 
-    question = header.get("request")
-    if not isinstance(question, dict):
-        raise InputError("The request holds no slice.")
-    request = SliceRequest.from_message(question, payload)
+    request = asked_slice(header, payload)
     linker = current_linker(context)
     phrase = read_phrase(
         str(header.get("phrase", "")), linker.knowledge_base, search_index(context)

@@ -264,6 +264,13 @@ class SliceRequest:
             raise InputError("The slice request is incomplete.", repr(error)) from error
 
 
+def require_contrast(grey: np.ndarray, what: str = "slice") -> None:
+    """Raises InputError when all pixels (any shape) are equal: a model asked about nothing would
+    name something all the same. what: "slice" or "image", for the message."""
+    if grey.min() == grey.max():
+        raise InputError(f"The {what} has one grey value only; choose one that shows the body.")
+
+
 def plane_of(normal: np.ndarray) -> str:
     """Name of a plane by its normal (3, RAS): the anatomical plane within 30 degrees, or oblique."""
     shares = np.abs(np.asarray(normal, dtype=np.float64)) / np.linalg.norm(normal)

@@ -11,7 +11,7 @@ from .knowledge_base import active_paths, load_knowledge_base
 from .linker import open_linker
 from .output_folder import check_output_folder, output_folder
 from .reading import read_volume
-from .request import MODALITIES
+from .request import MODALITIES, require_contrast
 from .review import read_segmentation, review_segmentation
 from .review.page import review_page
 from .review.run import Review
@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if args.no_model:
         linker, base = None, load_knowledge_base(args.kb or active_paths())
     else:
+        require_contrast(volume.array, "image")
         linker = open_linker(args.model, args.kb)
         base = linker.knowledge_base
     terminal = sys.stderr.isatty()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import InputError
+from .request import require_contrast
 from .volume import Volume
 from .volume_message import array_of, volume_of
 from .worker_handlers import current_linker
@@ -31,6 +32,7 @@ def review(
     from .review.table import review_document
 
     volume, rest = volume_of(header, payload, context.session)
+    require_contrast(volume.array, "image")
     segmentation = _segmentation(header.get("segmentation"), rest, volume)
     linker = current_linker(context)
     wanted = bool(header.get("html"))
@@ -97,6 +99,7 @@ def propagate(
     plane = str(header.get("plane", ""))
     try:
         cut, index = _layer(header, volume, plane, cut_plane, layer_of)
+        require_contrast(cut.pixels)
         box = header.get("box")
         if header.get("corners_ras") is not None:
             box = cut.box_around(np.asarray(header["corners_ras"], dtype=float))

@@ -9,7 +9,7 @@ import numpy as np
 
 from .errors import GeometryError, InputError
 from .reading import read_volume
-from .request import MODALITIES, SliceRequest
+from .request import MODALITIES, SliceRequest, require_contrast
 from .roi_file import Region, box_between, read_region
 from .slices import Slice, cut_slice
 from .volume import Volume
@@ -52,14 +52,18 @@ def region_request(args: argparse.Namespace, top: int = 10) -> tuple[Volume, Sli
     volume = read_volume(args.volume, args.frame, args.modality, args.series)
     region, pixels = _region(args, volume)
     cut = _cut(args, volume, region)
-    return volume, cut, _request(cut, region, pixels, top)
+    request = _request(cut, region, pixels, top)
+    require_contrast(request.pixels)
+    return volume, cut, request
 
 
 def whole_slice(args: argparse.Namespace) -> tuple[Volume, Slice]:
-    """(volume, slice) of a command without a region; the volume's middle unless --at says where."""
+    """(volume, slice) of a command without a region; the volume's middle unless --at says where.
+    Raises VelcroError."""
     volume = read_volume(args.volume, args.frame, args.modality, args.series)
-    middle = Region(points=volume.centre_ras[None])
-    return volume, _cut(args, volume, middle)
+    cut = _cut(args, volume, Region(points=volume.centre_ras[None]))
+    require_contrast(cut.pixels)
+    return volume, cut
 
 
 def _region(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
-from .request import SliceRequest
+from .request import SliceRequest, require_contrast
 
 if TYPE_CHECKING:
     from .linker import Linker
@@ -33,10 +33,7 @@ def load(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict
 
 def link(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict[str, Any], bytes]:
     """SliceRequest under "request" -> LinkResult under "result"."""
-    question = header.get("request")
-    if not isinstance(question, dict):
-        raise InputError("The link request holds no slice.")
-    request = SliceRequest.from_message(question, payload)
+    request = asked_slice(header, payload)
     result = current_linker(context).link(request, context.check_cancelled)
     answer, data = result.to_message()
     return {"type": "linked", "result": answer}, data
@@ -53,11 +50,8 @@ def example(
     entry_id = str(header.get("entry_id", ""))
     if header.get("remove") is True:
         return {"type": "forgotten", "entry_id": entry_id, "examples": linker.forget(entry_id)}, b""
-    question = header.get("request")
-    if not isinstance(question, dict):
-        raise InputError("The request to remember a region holds no slice.")
     linker.knowledge_base.entry(entry_id)
-    request = SliceRequest.from_message(question, payload)
+    request = asked_slice(header, payload)
     embedding = linker.link(request, context.check_cancelled).embedding
     assert embedding is not None  # of a link that was just made
     count = linker.remember(entry_id, Example(embedding, str(header.get("source", ""))[:200]))
@@ -93,6 +87,16 @@ def search(
     hits = context.session["search"].search(str(header.get("text", "")), limit)
     entries = [{"id": h.entry.id, "name": h.entry.name, "score": h.score} for h in hits]
     return {"type": "found", "entries": entries}, b""
+
+
+def asked_slice(header: dict[str, Any], payload: bytes) -> SliceRequest:
+    """The SliceRequest under "request". Raises InputError when it is none, or a blank slice."""
+    question = header.get("request")
+    if not isinstance(question, dict):
+        raise InputError("The request holds no slice.")
+    request = SliceRequest.from_message(question, payload)
+    require_contrast(request.pixels)
+    return request
 
 
 def current_linker(context: Context) -> Linker:
