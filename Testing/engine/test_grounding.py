@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from grounding_runtime import GroundingRuntime, grey_of
+from test_volume import sitk_image
 from velcro_engine import ground_command
 from velcro_engine.cli import main
 from velcro_engine.errors import InputError
@@ -190,7 +191,52 @@ def test_the_command_writes_what_it_found(linker, tmp_path, monkeypatch, capsys)
     document = json.loads((out / "regions.json").read_text())
     assert document["present"] and (out / "mask.seg.nrrd").exists()
     assert {p.name for p in out.iterdir()} >= {"regions.json", "regions.png", "heat.png"}
+    assert "R,A,S" in capsys.readouterr().out
     assert main([*arguments, "--phrase", "kidney"]) == 0
     assert "is not in this slice" in capsys.readouterr().out
+    assert not (out / "mask.seg.nrrd").exists(), "the mask of the phrase before"
     assert main([*arguments, "--phrase", ""]) == 2
     assert main([*arguments, "--phrase", "kidney", "--threshold", "7"]) == 2
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_the_command_tells_where_it_lies_in_mm(linker, tmp_path, monkeypatch, capsys, plane):
+    """A box of 40 x 40 x 40 mm, R 10 to 50, A -30 to 10, S 60 to 100, in voxels of 1 x 2 x 2 mm."""
+    monkeypatch.setattr(ground_command, "open_linker", lambda *_: linker)
+    array = np.zeros((112, 112, 224), np.uint8)
+    array[0, 0, 0], array[:, -4:] = 255, 255
+    array[:, :, -8:], array[-4:] = 255, 255
+    affine = np.array([[-1.0, 0, 0, 112], [0, -2, 0, 112], [0, 0, 2, -40], [0, 0, 0, 1]])
+    k, j, i = np.indices(array.shape)
+    r, a, s = 112 - i, 112 - 2 * j, 2 * k - 40
+    inside = (abs(r - 30) < 20) & (abs(a + 10) < 20) & (abs(s - 80) < 20)
+    array[inside] = grey_of(linker.runtime, "liver")
+    sitk.WriteImage(sitk_image(array, affine), str(tmp_path / "image.nii.gz"))
+    at = {"axial": 80, "coronal": -10, "sagittal": 30}[plane]
+    arguments = ["--plane", plane, "--at", str(at), "--phrase", "liver", "--out"]
+    assert main(["ground", str(tmp_path / "image.nii.gz"), *arguments, str(tmp_path / "o")]) == 0
+    output = capsys.readouterr().out
+    assert "in mm" in output and "pixels" not in output
+    region = json.loads((tmp_path / "o" / "regions.json").read_text())["regions"][0]
+    normal = {"axial": 2, "coronal": 1, "sagittal": 0}[plane]
+    assert np.allclose(region["centre_ras_mm"], [30, -10, 80], atol=4)
+    low, high = region["box_ras_mm"][:3], region["box_ras_mm"][3:]
+    for axis, (least, most) in enumerate(([10, 50], [-30, 10], [60, 100])):
+        if axis == normal:
+            assert low[axis] == high[axis] == at
+        else:
+            assert abs(low[axis] - least) < 6 and abs(high[axis] - most) < 6
+    assert ",".join(f"{v:.1f}" for v in region["box_ras_mm"]) in output
+
+
+def test_a_plain_picture_is_told_in_pixels(linker, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ground_command, "open_linker", lambda *_: linker)
+    pixels = request_with(linker, [("liver", 60)]).pixels.copy()
+    pixels[200:] = 255
+    sitk.WriteImage(sitk.GetImageFromArray(pixels), str(tmp_path / "image.png"))
+    arguments = ["--phrase", "liver", "--out", str(tmp_path / "o")]
+    assert main(["ground", str(tmp_path / "image.png"), *arguments]) == 0
+    output = capsys.readouterr().out
+    assert " pixels" in output and "mm" not in output
+    region = json.loads((tmp_path / "o" / "regions.json").read_text())["regions"][0]
+    assert "box_ras_mm" not in region and len(region["box"]) == 4

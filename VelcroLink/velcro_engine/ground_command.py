@@ -13,7 +13,7 @@ from .errors import InputError
 from .grounding import Grounding, ground, view_slice
 from .knowledge_base.search import SearchIndex
 from .linker import open_linker
-from .output_folder import output_folder
+from .output_folder import check_output_folder, output_folder
 from .overlay import enlargement, png_bytes, render_overlay
 from .phrases import read_phrase
 from .request import SliceRequest
@@ -47,14 +47,16 @@ def run(args: argparse.Namespace) -> int:
     """Find, write the files, print the regions. Raises VelcroError."""
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise InputError("--threshold lies between 0 and 1.")
+    check_output_folder(args.out)
     volume, cut = whole_slice(args)
     linker = open_linker(args.model, args.kb)
     base = linker.knowledge_base
     phrase = read_phrase(args.phrase, base, SearchIndex(base))
     request = cut.request(points=[(0.0, 0.0, 1)])
     found = ground(linker, view_slice(linker, request), phrase, args.threshold)
-    with output_folder(args.out) as folder:
-        text = json.dumps(grounding_document(found), indent=1, ensure_ascii=False)
+    with output_folder(args.out, replaces=(MASK,)) as folder:
+        document = grounding_document(found, request.pixel_to_ras)
+        text = json.dumps(document, indent=1, ensure_ascii=False)
         (folder / RESULT).write_text(text + "\n", encoding="utf-8")
         (folder / HEAT).write_bytes(png_bytes(np.rint(found.heat * 255).astype(np.uint8)))
         (folder / PICTURE).write_bytes(png_bytes(_picture(request, found)))
@@ -66,16 +68,19 @@ def run(args: argparse.Namespace) -> int:
                 write_segmentation(folder / MASK, [Segment(voxels, entry, phrase.side)], volume)
     if not found.present:
         print(f"'{phrase.text}' is not in this slice (best score {found.score:.2f}).")
+    elif request.pixel_to_ras is not None:
+        print("Centre R,A,S; box from R,A,S to R,A,S; in mm:")
     for number, region in enumerate(found.regions if found.present else (), start=1):
-        box = ", ".join(f"{v:.1f}" for v in region.box)
         side = f", {region.side}" if region.side else ""
-        print(f"{number}. score {region.score:.2f}{side}, box {box} pixels")
+        place = _place(region.box, request.pixel_to_ras)
+        print(f"{number}. score {region.score:.2f}{side}, {place}")
     print(f"Written: {Path(args.out) / RESULT}")
     return 0
 
 
-def grounding_document(found: Grounding) -> dict[str, Any]:
-    """What regions.json and the worker's answer hold; boxes in pixels of the slice."""
+def grounding_document(found: Grounding, pixel_to_ras: np.ndarray | None = None) -> dict[str, Any]:
+    """What regions.json and the worker's answer hold; boxes in pixels of the slice, and with
+    pixel_to_ras (4 x 4) centre and box in RAS mm as well (see `place_in_mm`)."""
     return {
         "phrase": found.phrase.text,
         "side": found.phrase.side,
@@ -87,6 +92,7 @@ def grounding_document(found: Grounding) -> dict[str, Any]:
         "regions": [
             {
                 "box": list(region.box),
+                **_document_place(region.box, pixel_to_ras),
                 "score": round(region.score, 4),
                 "side": region.side,
                 "pixels": int(region.mask.sum()),
@@ -94,6 +100,37 @@ def grounding_document(found: Grounding) -> dict[str, Any]:
             for region in found.regions
         ],
     }
+
+
+def place_in_mm(
+    box: tuple[float, float, float, float], pixel_to_ras: np.ndarray
+) -> tuple[list[float], list[float]]:
+    """(centre R,A,S; box R,A,S,R,A,S: its least and its greatest position) in RAS mm of a box XYXY
+    in pixels. On an anatomical plane of an unturned volume `link --box` takes the box as it is."""
+    x0, y0, x1, y1 = box
+    corners = np.array([[x, y, 0.0, 1.0] for x in (x0, x1) for y in (y0, y1)])
+    ras = (corners @ np.asarray(pixel_to_ras).T)[:, :3]
+    numbers = np.concatenate([ras.mean(axis=0), ras.min(axis=0), ras.max(axis=0)])
+    rounded = [float(v) for v in np.round(numbers, 2) + 0.0]  # no negative zeros
+    return rounded[:3], rounded[3:]
+
+
+def _document_place(
+    box: tuple[float, float, float, float], pixel_to_ras: np.ndarray | None
+) -> dict[str, list[float]]:
+    if pixel_to_ras is None:
+        return {}
+    centre, whole = place_in_mm(box, pixel_to_ras)
+    return {"centre_ras_mm": centre, "box_ras_mm": whole}
+
+
+def _place(box: tuple[float, float, float, float], pixel_to_ras: np.ndarray | None) -> str:
+    if pixel_to_ras is None:
+        return f"box {','.join(f'{v:.1f}' for v in box)} pixels"
+    centre, whole = (
+        ",".join(f"{v:.1f}" for v in numbers) for numbers in place_in_mm(box, pixel_to_ras)
+    )
+    return f"centre {centre}, box {whole}"
 
 
 def _picture(request: SliceRequest, found: Grounding) -> np.ndarray:

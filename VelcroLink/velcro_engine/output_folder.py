@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .errors import InputError
@@ -28,17 +28,19 @@ def check_output_folder(out: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
-def output_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
+def output_folder(out: str | os.PathLike[str], replaces: Sequence[str] = ()) -> Iterator[Path]:
     """Context manager giving a temporary folder whose files take their place in `out` at the end.
 
     A new `out` appears in one rename; in one that exists, files of the same name are replaced and
-    others stay. When the body fails, `out` stays as it was. Raises InputError when it cannot be
-    written.
+    others stay. replaces: names of results that this run need not have; an older one of that name
+    then goes, since it would be taken for this run's. When the body fails, `out` stays as it was.
+    Raises InputError when it cannot be written.
     """
     target = check_output_folder(out)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        beside = target if target.exists() else target.parent  # one that is written in any case
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=beside))
     except OSError as error:
         raise InputError(
             f"'{target}' cannot be written; check the disk and the folder's permissions.",
@@ -46,7 +48,10 @@ def output_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
         ) from error
     try:
         yield temporary
+        outdated = [name for name in replaces if not (temporary / name).exists()]
         _move(temporary, target)
+        for name in outdated:
+            (target / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
             f"'{target}' cannot be written; check the disk and the folder's permissions.",
