@@ -196,7 +196,9 @@ def test_the_command_writes_what_it_found(linker, tmp_path, monkeypatch, capsys)
     assert "is not in this slice" in capsys.readouterr().out
     assert not (out / "mask.seg.nrrd").exists(), "the mask of the phrase before"
     assert main([*arguments, "--phrase", ""]) == 2
-    assert main([*arguments, "--phrase", "kidney", "--threshold", "7"]) == 2
+    with pytest.raises(SystemExit) as left:
+        main([*arguments, "--phrase", "kidney", "--threshold", "7"])
+    assert left.value.code == 2
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])

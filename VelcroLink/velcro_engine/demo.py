@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .command_options import add_model_argument
 from .errors import InputError
 from .link_command import caption, result_document
 from .linker import open_linker
@@ -60,11 +61,18 @@ REGIONS = (
 
 def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the command `demo`; `run` is set as the default to call."""
-    parser = subparsers.add_parser("demo", help="link five structures of a real brain")
-    parser.add_argument(
-        "--out", default="velcrolink-demo", metavar="DIR", help="folder (velcrolink-demo)"
+    parser = subparsers.add_parser(
+        "demo",
+        help="link five structures of a real brain",
+        description="Link five structures of the MNI152 brain and write a page with the results.",
     )
-    parser.add_argument("--model", metavar="DIR", help="model folder (else the bundled one)")
+    parser.add_argument(
+        "--out",
+        default="velcrolink-demo",
+        metavar="DIR",
+        help="folder for the page (velcrolink-demo)",
+    )
+    add_model_argument(parser)
     parser.set_defaults(run=run, quiet_libraries=True)
     return parser
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .cases.cli import open_store
+from .cases.cli import add_library_argument, open_store
 from .cases.places import condition_of_link
 from .cases.record import Hit, Query
+from .command_options import add_kb_argument, add_model_argument
 from .draft_report import Draft, draft_document, draft_report, draft_text
 from .errors import InputError
 from .knowledge_base import KnowledgeBase
@@ -35,16 +36,20 @@ def add_draft_arguments(subparsers: argparse._SubParsersAction) -> argparse.Argu
     add_slice_arguments(parser)
     add_region_arguments(parser, required=True)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the draft")
-    parser.add_argument("--model", metavar="DIR", help="model folder (else the bundled one)")
-    parser.add_argument("--kb", action="append", metavar="FILE", help="may be repeated")
-    parser.add_argument("--library", metavar="FILE|ADDRESS", help="else your own library")
+    add_model_argument(parser)
+    add_kb_argument(parser)
+    add_library_argument(parser)
     parser.add_argument("--no-cases", action="store_true", help="use no sentences of the library")
     parser.add_argument(
-        "--llm", metavar="ADDRESS", help="OpenAI-compatible server, e.g. http://localhost:11434/v1"
+        "--llm",
+        metavar="ADDRESS",
+        help="OpenAI-compatible server that words it, e.g. http://localhost:11434/v1",
     )
-    parser.add_argument("--llm-model", default="default", metavar="NAME", help="name it asks for")
     parser.add_argument(
-        "--allow-remote", action="store_true", help="the text may go to another machine"
+        "--llm-model", default="default", metavar="NAME", help="name of its model (default)"
+    )
+    parser.add_argument(
+        "--allow-remote", action="store_true", help="with --llm: the text may go to another machine"
     )
     parser.set_defaults(run=run, quiet_libraries=True)
     return parser

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .command_options import add_kb_argument, add_model_argument
 from .errors import InputError
 from .knowledge_base import active_paths, load_knowledge_base
 from .linker import open_linker
@@ -27,8 +28,8 @@ def add_arguments(commands: argparse._SubParsersAction) -> None:
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--list", action="store_true", help="list the entries that have examples")
     other.add_argument("--remove", action="store_true", help="forget the examples of ENTRY")
-    parser.add_argument("--model", metavar="DIR", help="model folder (else the bundled one)")
-    parser.add_argument("--kb", action="append", type=Path, metavar="FILE")
+    add_model_argument(parser)
+    add_kb_argument(parser)
     parser.set_defaults(kb_run=run, quiet_libraries=True)
 
 

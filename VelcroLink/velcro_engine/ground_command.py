@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError
+from .command_options import add_kb_argument, add_model_argument, number_between
 from .grounding import Grounding, ground, view_slice
 from .knowledge_base.search import SearchIndex
 from .linker import open_linker
@@ -36,17 +36,20 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
     add_slice_arguments(parser)
     parser.add_argument("--phrase", required=True, metavar="TEXT", help="what to find")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--model", metavar="DIR", help="model folder (else the bundled one)")
-    parser.add_argument("--kb", action="append", metavar="FILE", help="may be repeated")
-    parser.add_argument("--threshold", type=float, help="least score that counts as found, 0 to 1")
+    add_model_argument(parser)
+    add_kb_argument(parser)
+    parser.add_argument(
+        "--threshold",
+        type=number_between(0.0, 1.0),
+        metavar="SCORE",
+        help="least score that counts as found, 0 to 1 (else the model's own)",
+    )
     parser.set_defaults(run=run, quiet_libraries=True)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Find, write the files, print the regions. Raises VelcroError."""
-    if args.threshold is not None and not 0 <= args.threshold <= 1:
-        raise InputError("--threshold lies between 0 and 1.")
     check_output_folder(args.out)
     volume, cut = whole_slice(args)
     linker = open_linker(args.model, args.kb)

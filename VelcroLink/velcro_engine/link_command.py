@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .command_options import add_kb_argument, add_model_argument, whole_number
 from .knowledge_base import KnowledgeBase
 from .linker import open_linker
 from .output_folder import check_output_folder, output_folder
@@ -35,19 +35,17 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
     add_slice_arguments(parser)
     add_region_arguments(parser, required=True)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--model", metavar="DIR", help="model folder (else the bundled one)")
+    add_model_argument(parser)
+    add_kb_argument(parser)
     parser.add_argument(
-        "--kb", action="append", metavar="FILE", help="knowledge base, may be repeated"
+        "--top", type=whole_number(1), default=10, metavar="N", help="entries in result.json (10)"
     )
-    parser.add_argument("--top", type=int, default=10, metavar="N", help="entries to list (10)")
     parser.set_defaults(run=run, quiet_libraries=True)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Link, write the four files, print the ranking. Raises VelcroError."""
-    if args.top < 1:
-        raise InputError("--top must be at least 1.")
     check_output_folder(args.out)
     volume, cut, request = region_request(args, args.top)
     linker = open_linker(args.model, args.kb)

@@ -43,15 +43,23 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> None:
         description="Read the columns findings and impression (or report, or text) of a CSV file. "
         "Writes entities.csv, one line a mention, and reports.jsonl, one line a report.",
     )
-    entities.add_argument("file", type=Path, metavar="FILE.csv")
-    entities.add_argument("--out", type=Path, required=True, metavar="DIR")
+    entities.add_argument(
+        "file", type=Path, metavar="FILE.csv", help="reports, with a column findings or report"
+    )
+    entities.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for the tables"
+    )
     entities.add_argument(
         "--entries",
         action="store_true",
         help="look up all names of the knowledge base too, for reports of other regions",
     )
     entities.add_argument(
-        "--kb", type=Path, action="append", metavar="FILE", help="with --entries: instead of yours"
+        "--kb",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="with --entries: knowledge base instead of the bundled one; may be repeated",
     )
     entities.add_argument("--absent", action="store_true", help="also what the text denies")
     parser.set_defaults(run=run)

@@ -7,11 +7,12 @@ import json
 import sys
 from pathlib import Path
 
+from .command_options import add_image_arguments, add_kb_argument, add_model_argument
 from .knowledge_base import active_paths, load_knowledge_base
 from .linker import open_linker
 from .output_folder import check_output_folder, output_folder
 from .reading import read_volume
-from .request import MODALITIES, require_contrast
+from .request import require_contrast
 from .review import read_segmentation, review_segmentation
 from .review.page import review_page
 from .review.run import Review
@@ -35,15 +36,17 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
         help=".seg.nrrd, label map (names from --labels or beside it) or DICOM SEG",
     )
     parser.add_argument(
-        "--labels", metavar="FILE", help="names of a label map: .ctbl or labels.json"
+        "--labels",
+        metavar="FILE",
+        help="names of a label map: .ctbl or labels.json (else the one beside it)",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--frame", type=int, help="which image of a 4-D file, from 0")
-    parser.add_argument("--series", metavar="UID", help="which DICOM series of the folder")
-    parser.add_argument("--modality", choices=MODALITIES, help="else told from the file")
-    parser.add_argument("--model", metavar="DIR", help="model folder (else the bundled one)")
-    parser.add_argument("--kb", action="append", metavar="FILE", help="knowledge base")
-    parser.add_argument("--no-model", action="store_true", help="measure and compare only")
+    add_image_arguments(parser)
+    add_model_argument(parser)
+    add_kb_argument(parser)
+    parser.add_argument(
+        "--no-model", action="store_true", help="measure and compare only, without linking"
+    )
     parser.set_defaults(run=run, quiet_libraries=True)
     return parser
 

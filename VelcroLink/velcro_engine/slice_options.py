@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .command_options import add_image_arguments
 from .errors import GeometryError, InputError
 from .reading import read_volume
-from .request import MODALITIES, SliceRequest, require_contrast
+from .request import SliceRequest, require_contrast
 from .roi_file import Region, box_between, read_region
 from .slices import Slice, cut_slice
 from .volume import Volume
@@ -24,27 +25,43 @@ def add_slice_arguments(parser: argparse.ArgumentParser, optional: bool = False)
         help="image file or folder of a DICOM series",
     )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--plane", choices=("axial", "coronal", "sagittal"))
+    where.add_argument(
+        "--plane",
+        choices=("axial", "coronal", "sagittal"),
+        help="plane of the slice (a picture is its own slice)",
+    )
     where.add_argument(
         "--slice-matrix",
         metavar="FILE|M11,...,M44",
-        help="slice to RAS as a 3D Slicer slice node gives it: right, up, normal, position; "
-        "16 numbers, row by row",
+        help="slice to RAS as a 3D Slicer slice node gives it: right, up, normal, position "
+        "in mm; 16 numbers, row by row",
     )
     parser.add_argument(
-        "--at", type=float, metavar="MM", help="position of the plane (else the RoI's centre)"
+        "--at",
+        type=float,
+        metavar="MM",
+        help="where the plane lies along S, A or R, in mm (else the region's centre; without a "
+        "region, the volume's middle)",
     )
-    parser.add_argument("--frame", type=int, help="which image of a 4-D file, from 0")
-    parser.add_argument("--series", metavar="UID", help="which DICOM series of the folder")
-    parser.add_argument("--modality", choices=MODALITIES, help="else told from the file")
+    add_image_arguments(parser)
 
 
 def add_region_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
     """--roi, --box or --point."""
     region = parser.add_mutually_exclusive_group(required=required)
-    region.add_argument("--roi", metavar="FILE.mrk.json", help="ROI or point list from 3D Slicer")
-    region.add_argument("--box", metavar="R,A,S,R,A,S", help="two opposite corners")
-    region.add_argument("--point", metavar="R,A,S", help="a point inside the structure")
+    region.add_argument(
+        "--roi", metavar="FILE.mrk.json", help="ROI or point list saved by 3D Slicer"
+    )
+    region.add_argument(
+        "--box",
+        metavar="R,A,S,R,A,S",
+        help="two opposite corners in RAS mm (of a picture x0,y0,x1,y1 in pixels)",
+    )
+    region.add_argument(
+        "--point",
+        metavar="R,A,S",
+        help="a point inside the structure in RAS mm (of a picture x,y in pixels)",
+    )
 
 
 def region_request(args: argparse.Namespace, top: int = 10) -> tuple[Volume, Slice, SliceRequest]:

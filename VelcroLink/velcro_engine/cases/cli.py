@@ -7,6 +7,12 @@ import json
 import sys
 from pathlib import Path
 
+from ..command_options import (
+    add_kb_argument,
+    add_model_argument,
+    add_step_argument,
+    whole_number,
+)
 from ..errors import InputError, VelcroError
 from ..knowledge_base import KnowledgeBase, active_paths, load_knowledge_base
 from ..slice_options import add_region_arguments, add_slice_arguments, region_request
@@ -38,26 +44,33 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
     for name, (text, run) in made.items():
         parsers[name] = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
         parsers[name].set_defaults(run=run, quiet_libraries=True)
-        parsers[name].add_argument(
-            "--library",
-            metavar="FILE|http://HOST:6333",
-            help="another library file, or a Qdrant server (else your own file)",
-        )
-        parsers[name].add_argument("--kb", action="append", metavar="FILE")
+        add_library_argument(parsers[name])
+        add_kb_argument(parsers[name])
     for name in ("add", "import", "search"):
-        parsers[name].add_argument("--model", metavar="DIR", help="else the bundled one")
+        add_model_argument(parsers[name])
     add = parsers["add"]
     add_slice_arguments(add)
     add_region_arguments(add, required=True)
     add.add_argument("--case", required=True, metavar="PSEUDONYM", help="how the case is called")
     add.add_argument("--entry", metavar="ID", help="what it is, if not what the model links")
-    add.add_argument("--side", choices=("left", "right"), help="with --entry")
+    add.add_argument(
+        "--side", choices=("left", "right"), help="with --entry: on which side it lies"
+    )
     add.add_argument("--text", default="", help="a sentence about it; identities are removed")
     add.add_argument("--no-picture", action="store_true", help="keep no thumbnail")
     importer = parsers["import"]
-    importer.add_argument("source", type=Path, metavar="DIR|FILE.csv")
-    importer.add_argument("--prefix", help="cases are called PREFIX-1, PREFIX-2, ...")
-    importer.add_argument("--step-mm", type=float, default=12.0, help="between slices (12)")
+    importer.add_argument(
+        "source",
+        type=Path,
+        metavar="DIR|FILE.csv",
+        help="folder laid out as DATASET/CASE/image.* + labels.*, or table of reports",
+    )
+    importer.add_argument(
+        "--prefix",
+        metavar="NAME",
+        help="cases are called NAME-1, NAME-2, ... (case, for reports report)",
+    )
+    add_step_argument(importer, 12.0)
     search = parsers["search"]
     add_slice_arguments(search, optional=True)
     add_region_arguments(search, required=False)
@@ -66,17 +79,42 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
     search.add_argument("--side", choices=("left", "right"), help="only on this side")
     search.add_argument("--here", action="store_true", help="only where the linked region lies")
     search.add_argument("--no-parts", action="store_true", help="without the parts of --where")
-    search.add_argument("--widen", type=int, default=0, metavar="N", help="N steps up from it")
-    search.add_argument("--finding", action="append", default=[], metavar="ENTRY")
+    search.add_argument(
+        "--widen",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="also what lies N steps up (0)",
+    )
+    search.add_argument(
+        "--finding",
+        action="append",
+        default=[],
+        metavar="ENTRY",
+        help="only with this finding (id or name); may be repeated",
+    )
     search.add_argument("--kind", choices=("roi", "text"), help="only regions or only sentences")
-    search.add_argument("--limit", type=int, default=10)
-    search.add_argument("--json", action="store_true", help="as JSON")
-    parsers["show"].add_argument("item", type=int)
+    search.add_argument(
+        "--limit", type=whole_number(1), default=10, metavar="N", help="hits to list (10)"
+    )
+    search.add_argument("--json", action="store_true", help="print them as JSON")
+    parsers["show"].add_argument("item", type=int, metavar="ID", help="number of the item")
     chosen = parsers["remove"].add_mutually_exclusive_group(required=True)
-    chosen.add_argument("--case", metavar="PSEUDONYM")
-    chosen.add_argument("--item", type=int, metavar="ID")
-    parsers["rescue"].add_argument("--out", required=True, type=Path, metavar="FILE")
+    chosen.add_argument("--case", metavar="PSEUDONYM", help="all items of this case")
+    chosen.add_argument("--item", type=int, metavar="ID", help="the item of this number")
+    parsers["rescue"].add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="library file to write"
+    )
     return parser
+
+
+def add_library_argument(parser: argparse.ArgumentParser) -> None:
+    """--library, see `open_store`."""
+    parser.add_argument(
+        "--library",
+        metavar="FILE|http://HOST:6333",
+        help="another library file, or a Qdrant server (else your own file)",
+    )
 
 
 def open_store(library: str | None, make: bool = False) -> CaseStore:
@@ -163,8 +201,6 @@ def _import(args: argparse.Namespace) -> int:
 
     if not args.source.exists():
         raise InputError(f"'{args.source}' does not exist; check the path.")
-    if not 0.5 <= args.step_mm <= 500:
-        raise InputError("--step-mm lies between 0.5 and 500.")
     new = args.library is not None and not Path(args.library).exists()
     store = open_store(args.library, make=True)
     try:

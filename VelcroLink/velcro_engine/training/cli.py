@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import json
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-from ..errors import InputError, VelcroError
-
-# task -> module and function that measures it: f(args, progress) -> metrics
-TASKS = {
-    "linking": ("velcro_engine.training.evaluate_linking", "evaluate"),
-    "retrieval": ("velcro_engine.training.case_evaluation", "evaluate_retrieval"),
-    "grounding": ("velcro_engine.training.case_evaluation", "evaluate_grounding"),
-    "ober": ("velcro_engine.training.report_evaluation", "evaluate_ober_command"),
-    "report-retrieval": ("velcro_engine.training.report_evaluation", "evaluate_retrieval_command"),
-    "review": ("velcro_engine.training.volume_evaluation", "evaluate_review"),
-    "propagate": ("velcro_engine.training.volume_evaluation", "evaluate_propagate"),
-}
-BASELINES = ("clip-whole", "clip-crop", "clip-mask-pool", "sam-token-knn", "box-prior", "velcro")
+from ..command_options import add_kb_argument, add_step_argument, whole_number
+from .evaluate_command import BASELINES, TASKS, print_metrics
 
 
 def add_arguments(subparsers: argparse._SubParsersAction) -> None:
@@ -43,21 +27,24 @@ def _add_train(subparsers: argparse._SubParsersAction) -> None:
         description="Train the network of a recipe on folders laid out as DATASET/CASE/image.* + "
         "labels.*, or of images with 3D Slicer's .seg.nrrd beside them. Interrupt it at any time; the same command goes on where it stopped.",
     )
-    parser.add_argument("--data", required=True, metavar="DIR", help="folder of data sets")
-    parser.add_argument("--splits", metavar="FILE", help="JSON with a list of cases per split")
-    parser.add_argument("--split", default="train", help="which split of --splits (train)")
+    _add_cases(parser, "train", "folder of data sets")
     parser.add_argument(
-        "--recipe", help="recipe file or name (bundled_cpu; baseline_cpu with --baseline)"
+        "--recipe",
+        metavar="NAME|FILE",
+        help="recipe file or name (bundled_cpu; adapt with --init; baseline_cpu with --baseline)",
     )
     parser.add_argument(
-        "--baseline", choices=BASELINES, metavar="NAME", help=f"train {', '.join(BASELINES)}"
+        "--baseline",
+        choices=BASELINES,
+        metavar="NAME",
+        help=f"train a baseline instead: {', '.join(BASELINES)}",
     )
     parser.add_argument(
-        "--text-model", metavar="DIR|bundled", help="model whose text side a baseline is given"
+        "--text-model",
+        metavar="DIR|bundled",
+        help="with --baseline: model whose text side it is given (bundled)",
     )
-    parser.add_argument(
-        "--kb", action="append", metavar="FILE", help="knowledge base of names and codes"
-    )
+    add_kb_argument(parser)
     parser.add_argument(
         "--init",
         metavar="bundled|DIR",
@@ -66,10 +53,10 @@ def _add_train(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--sam", metavar="TYPE:FILE", help="SAM checkpoint as backbone: vit_b:FILE")
     parser.add_argument("--out", required=True, metavar="DIR", help="run folder (checkpoints, log)")
-    parser.add_argument("--steps", type=int, help="stop at this step instead of the recipe's end")
+    _add_count(parser, "--steps", None, "end at this step instead of the recipe's last")
     parser.add_argument("--device", help="cpu, cuda, cuda:0; else a GPU if there is one")
-    parser.add_argument("--threads", type=int, help="CPU threads (else all cores)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw slices (1)")
+    _add_count(parser, "--threads", None, "CPU threads (else all cores)")
+    _add_count(parser, "--workers", 1, "processes that draw slices; 0: none of their own", 0)
     parser.set_defaults(run=run_train)
 
 
@@ -80,31 +67,50 @@ def _add_evaluate(subparsers: argparse._SubParsersAction) -> None:
         description="Measure one task on labelled cases or reports; writes metrics.json and, for linking, "
         "rows.csv, confusion.png and index.html.",
     )
-    parser.add_argument("--task", choices=tuple(TASKS), default="linking")
-    parser.add_argument("--data", required=True, metavar="DIR|FILE.csv")
-    parser.add_argument("--splits", metavar="FILE", help="JSON with a list of cases per split")
-    parser.add_argument("--split", default="dev", help="which split of --splits (dev)")
-    parser.add_argument("--kb", action="append", metavar="FILE")
-    parser.add_argument("--model", metavar="DIR|bundled")
-    parser.add_argument("--baseline", metavar="NAME", help=f"linking: {', '.join(BASELINES)}")
-    parser.add_argument("--out", required=True, metavar="DIR")
-    parser.add_argument("--step-mm", type=float, default=4.0, help="between slices (4)")
-    parser.add_argument("--limit", type=int, metavar="N", help="measure the first N cases only")
-    parser.add_argument("--skull", action="store_true", help="draw a skull around stripped brains")
+    parser.add_argument(
+        "--task", choices=tuple(TASKS), default="linking", help="what to measure (linking)"
+    )
+    _add_cases(
+        parser,
+        "dev",
+        "folder of data sets; for ober and report-retrieval a table of reports",
+        metavar="DIR|FILE.csv",
+    )
+    add_kb_argument(parser)
+    parser.add_argument(
+        "--model",
+        metavar="DIR|bundled",
+        help="model folder (bundled); with --baseline its run; for review also none",
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="NAME",
+        help=f"measure a baseline instead; linking: {', '.join(BASELINES)}; ober: published, uncoded",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the figures")
+    add_step_argument(parser, 4.0)
+    _add_count(parser, "--limit", None, "measure the first N cases only (else all)")
+    parser.add_argument(
+        "--skull", action="store_true", help="linking: draw a skull around stripped brains"
+    )
     parser.set_defaults(run=run_evaluate)
 
 
 def _add_export(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
-        "export", help="turn a trained model into a model folder for linking"
+        "export",
+        help="turn a trained model into a model folder for linking",
+        description="Fit the text tower to a run's entities and write a model folder.",
     )
     parser.add_argument("run_folder", metavar="RUN", help="folder written by `velcrolink train`")
     parser.add_argument("--out", required=True, metavar="DIR", help="model folder to write")
-    parser.add_argument("--name", default="velcro-own", help="name of the model")
-    parser.add_argument("--version", default="1", help="version of the model")
-    parser.add_argument("--text-steps", type=int, default=1200, help="steps for the text tower")
-    parser.add_argument("--kb", action="append", metavar="FILE")
-    parser.add_argument("--text-from", metavar="DIR", help="start from this text tower's folder")
+    parser.add_argument("--name", default="velcro-own", help="name of the model (velcro-own)")
+    parser.add_argument("--version", default="1", help="version of the model (1)")
+    _add_count(parser, "--text-steps", 1200, "steps for the text tower; 0: keep it", 0)
+    add_kb_argument(parser)
+    parser.add_argument(
+        "--text-from", metavar="DIR", help="start from this text tower's folder (else the run's)"
+    )
     parser.add_argument(
         "--reports",
         action="append",
@@ -128,14 +134,12 @@ def _add_calibrate(subparsers: argparse._SubParsersAction) -> None:
         description="Fit temperature, abstention and side margin on cases that were not trained "
         "on; writes them into the model folder's config.json and calibration.json into --out.",
     )
-    parser.add_argument("--model", required=True, metavar="DIR|bundled")
-    parser.add_argument("--data", required=True, metavar="DIR", help="folder of data sets")
-    parser.add_argument("--splits", metavar="FILE", help="JSON with a list of cases per split")
-    parser.add_argument("--split", default="dev", help="which split of --splits (dev)")
-    parser.add_argument("--kb", action="append", metavar="FILE")
-    parser.add_argument("--out", required=True, metavar="DIR")
-    parser.add_argument("--step-mm", type=float, default=8.0, help="between slices (8)")
-    parser.add_argument("--limit", type=int, metavar="N", help="use the first N cases only")
+    parser.add_argument("--model", required=True, metavar="DIR|bundled", help="model folder")
+    _add_cases(parser, "dev", "folder of data sets")
+    add_kb_argument(parser)
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the figures")
+    add_step_argument(parser, 8.0)
+    _add_count(parser, "--limit", None, "use the first N cases only (else all)")
     parser.add_argument("--report-only", action="store_true", help="leave the model as it is")
     parser.set_defaults(run=run_calibrate)
 
@@ -147,8 +151,10 @@ def _add_compare(subparsers: argparse._SubParsersAction) -> None:
         description="The first folder is the model, the others what it is compared with; writes "
         "comparison.csv, comparison.png and index.html.",
     )
-    parser.add_argument("evaluations", nargs="+", metavar="DIR", help="of velcrolink evaluate")
-    parser.add_argument("--out", required=True, metavar="DIR")
+    parser.add_argument(
+        "evaluations", nargs="+", metavar="DIR", help="folder of velcrolink evaluate"
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the table")
     parser.set_defaults(run=run_compare)
 
 
@@ -161,23 +167,58 @@ def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
         "reports; writes ablation.json and index.html. Nothing before the head is trained.",
     )
     parser.add_argument("run_folder", metavar="RUN", help="folder written by `velcrolink train`")
-    parser.add_argument("--data", required=True, metavar="DIR", help="folder of data sets")
-    parser.add_argument("--splits", required=True, metavar="FILE", help="cases of each split")
-    parser.add_argument("--split", default="dev", help="split to measure on (dev); train is learnt")
-    parser.add_argument("--kb", action="append", metavar="FILE")
-    parser.add_argument("--out", required=True, metavar="DIR")
-    parser.add_argument("--slices", type=int, default=800, help="training slices (800)")
-    parser.add_argument("--step-mm", type=float, default=12.0, help="between slices (12)")
-    parser.add_argument("--limit", type=int, metavar="N", help="use N cases of each split only")
-    parser.add_argument("--head-steps", type=int, default=600, help="steps of each head (600)")
-    parser.add_argument("--head-batch", type=int, default=256, help="regions in a batch (256)")
-    parser.add_argument("--seeds", type=int, default=5, help="heads of each row (5)")
+    _add_cases(parser, "dev", "folder of data sets; split train is learnt", splits=True)
+    add_kb_argument(parser)
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the table")
+    _add_count(parser, "--slices", 800, "training slices")
+    add_step_argument(parser, 12.0)
+    _add_count(parser, "--limit", None, "use N cases of each split only (else all)")
+    _add_count(parser, "--head-steps", 600, "steps of each head")
+    _add_count(parser, "--head-batch", 256, "regions in a batch")
+    _add_count(parser, "--seeds", 5, "heads of each row")
     parser.add_argument("--reports", metavar="FILE.csv", help="reports to learn from")
-    parser.add_argument("--dev-reports", metavar="FILE.csv", help="reports with MeSH codes")
-    parser.add_argument("--text-from", metavar="DIR", help="text tower to start from")
-    parser.add_argument("--text-steps", type=int, default=60, help="steps of each tower (60)")
-    parser.add_argument("--text-seeds", type=int, default=1, help="towers of each row (1)")
+    parser.add_argument(
+        "--dev-reports", metavar="FILE.csv", help="with --reports: reports with MeSH codes"
+    )
+    parser.add_argument(
+        "--text-from", metavar="DIR", help="text tower to start from (else the run's)"
+    )
+    _add_count(parser, "--text-steps", 60, "steps of each tower")
+    _add_count(parser, "--text-seeds", 1, "towers of each row")
     parser.set_defaults(run=run_ablate)
+
+
+def _add_cases(
+    parser: argparse.ArgumentParser,
+    split: str,
+    data: str,
+    metavar: str = "DIR",
+    splits: bool = False,
+) -> None:
+    """--data, --splits (required: `splits`) and --split."""
+    parser.add_argument("--data", required=True, metavar=metavar, help=data)
+    parser.add_argument(
+        "--splits",
+        required=splits,
+        metavar="FILE",
+        help="JSON with a list of cases per split" + ("" if splits else " (else all cases)"),
+    )
+    parser.add_argument(
+        "--split", default=split, metavar="NAME", help=f"which split of --splits ({split})"
+    )
+
+
+def _add_count(
+    parser: argparse.ArgumentParser, option: str, default: int | None, text: str, least: int = 1
+) -> None:
+    """An option that takes a whole number."""
+    parser.add_argument(
+        option,
+        type=whole_number(least),
+        default=default,
+        metavar="N",
+        help=text if default is None else f"{text} ({default})",
+    )
 
 
 class Progress:
@@ -239,32 +280,10 @@ def run_ablate(args: argparse.Namespace) -> int:
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
-    """Measure one task, print its main figures, write the files."""
-    from ..output_folder import output_folder
+    """Measure one task."""
+    from .evaluate_command import evaluate_command
 
-    module, name = TASKS[args.task]
-    measure: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), name)
-    if not Path(args.data).exists():
-        raise InputError(f"'{args.data}' does not exist; check --data.")
-    with output_folder(args.out) as folder:
-        metrics = measure(args, folder, Progress())
-        path = folder / "metrics.json"
-        if not path.is_file():
-            path.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    print_metrics(metrics)
-    print(f"Written: {Path(args.out) / 'metrics.json'}")
-    return 0
+    return evaluate_command(args)
 
 
-def print_metrics(metrics: dict[str, Any]) -> None:
-    """The groups' figures, one line each."""
-    for group, prompts in metrics.get("groups", {}).items():
-        for prompt, values in prompts.items():
-            parts = []
-            for key, value in values.items():
-                shown = f"{value:.3f}" if isinstance(value, float) else value
-                parts.append(f"{key} {shown}")
-            print(f"{group:10} {prompt:6} " + ", ".join(parts))
-
-
-__all__ = ["BASELINES", "TASKS", "Progress", "VelcroError", "add_arguments"]
+__all__ = ["Progress", "add_arguments", "print_metrics"]
