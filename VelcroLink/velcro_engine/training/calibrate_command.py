@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from ..command_options import check_data_folder
 from ..errors import InputError, VelcroError
 from ..linker import Linker, open_linker
 from ..model.export import write_config
 from ..model.preprocess import CONTENT_GREY
-from ..output_folder import output_folder
+from ..output_folder import check_output_folder, output_folder
 from ..runtime import model_folder
 from ..slices import Slice
 from .benchmark_samples import PROMPTS, Sample, case_slices
@@ -123,9 +124,8 @@ def calibrate_command(args: argparse.Namespace) -> int:
     from .cli import Progress as Shown
 
     folder = model_folder(args.model)
-    data = Path(args.data)
-    if not data.is_dir():
-        raise InputError(f"'{data}' does not exist; check --data.")
+    data = check_data_folder(args.data)
+    check_output_folder(args.out)
     keys = case_keys(data, Path(args.splits) if args.splits else None, args.split)
     if args.limit:
         keys = keys[: args.limit]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 
+from ..command_options import check_data_folder
 from ..errors import InputError
 from ..knowledge_base import active_paths, load_knowledge_base
 from ..output_folder import check_output_folder
-from ..runtime import BUNDLED
+from ..runtime import BUNDLED, model_folder
 from . import distributed
 from .adaptation import adapted_state, place_new_entities, trained_before, write_start
 from .case_data import Case, case_keys, load_case
@@ -23,6 +24,7 @@ from .slicer_cases import load_segmented_cases, segmentation_files
 from .trainer import Recipe, TrainingState, load_checkpoint, new_state, train
 
 RECIPES = Path(__file__).parent / "recipes"
+LEAST = {"steps": 1, "batch": 1, "prompts": 1, "dense_steps": 0, "fine_steps": 0, "finish_steps": 0}
 
 
 def find_recipe(name: str) -> Recipe:
@@ -33,7 +35,19 @@ def find_recipe(name: str) -> Recipe:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.json")))
         raise InputError(f"There is no training recipe '{name}'; use a file or one of {known}.")
-    return Recipe.from_file(path)
+    try:
+        recipe = Recipe.from_file(path)
+    except AttributeError as error:  # JSON, but no table of values
+        raise InputError(
+            f"'{path}' is not a training recipe; check --recipe.", repr(error)
+        ) from error
+    for key, least in LEAST.items():
+        value = getattr(recipe, key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputError(
+                f"The training recipe '{path}' needs a whole number of {least} or more as '{key}'."
+            )
+    return recipe
 
 
 def load_cases(data: Path, keys: list[str], log) -> list[Case]:
@@ -60,27 +74,42 @@ def usable_device(told: str | None) -> str:
     return told
 
 
-def check_arguments(args: argparse.Namespace, data: Path, out: Path) -> None:
+def check_arguments(args: argparse.Namespace, out: Path) -> None:
     """Raises InputError for what would otherwise show only after minutes of reading cases."""
-    if not data.is_dir():
-        raise InputError(f"'{data}' is not a folder of data sets; check --data.")
-    for option in ("steps", "threads"):
-        if getattr(args, option) is not None and getattr(args, option) < 1:
-            raise InputError(f"--{option} must be at least 1.")
-    if args.workers < 0:
-        raise InputError("--workers must be at least 0.")
+    if args.text_model and not args.baseline:
+        raise InputError("--text-model goes with --baseline.")
+    if args.sam and (args.baseline or args.init):
+        raise InputError("--sam goes without --baseline and --init; leave one of them out.")
     if (out / "state.json").is_file():
+        load_checkpoint(out)
         return  # resumed: recipe and start are those of the run
     find_recipe(args.recipe or default_recipe(args))
-    if args.init and args.init != BUNDLED:
-        source = Path(args.init)
-        if not any((source / name).is_file() for name in ("state.json", "config.json")):
-            raise InputError(
-                f"'{args.init}' is neither a run of velcrolink train nor a model folder; "
-                "check --init."
-            )
-    if args.sam and not Path(args.sam.partition(":")[2]).is_file():
-        raise InputError(f"--sam '{args.sam}' names no file; give it as TYPE:FILE.")
+    if args.baseline:
+        model_folder(args.text_model)
+    if args.init is not None and args.init != BUNDLED:
+        check_start(args.init)
+    if args.sam is not None:
+        kind, _, file = args.sam.partition(":")
+        if not Path(file).is_file():
+            raise InputError(f"--sam '{args.sam}' names no file; give it as TYPE:FILE.")
+        from segment_anything import sam_model_registry
+
+        kinds = [name for name in sam_model_registry if name != "default"]
+        if kind not in kinds:
+            raise InputError(f"Unknown SAM type '{kind}'; use one of {', '.join(kinds)}.")
+
+
+def check_start(init: str) -> None:
+    """Raises InputError or ModelError when --init names nothing to start from."""
+    source = Path(init)
+    if init.strip() and (source / "state.json").is_file():
+        load_checkpoint(source)
+    elif init.strip() and (source / "config.json").is_file():
+        model_folder(init)
+    else:
+        raise InputError(
+            f"'{init}' is neither a run of velcrolink train nor a model folder; check --init."
+        )
 
 
 def shortened(recipe: Recipe, steps: int, begun: int = 0) -> Recipe:
@@ -117,8 +146,8 @@ def train_command(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace, device: str) -> int:
     out = check_output_folder(args.out)
-    data = Path(args.data)
-    check_arguments(args, data, out)
+    data = check_data_folder(args.data)
+    check_arguments(args, out)
     if args.threads:
         torch.set_num_threads(args.threads)
     keys = case_keys(data, Path(args.splits) if args.splits else None, args.split)
