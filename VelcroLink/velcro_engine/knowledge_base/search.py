@@ -1,7 +1,9 @@
 """Finding entries by what people type: names, synonyms, Latin, abbreviations, with typing errors.
 
 Two passes: letter trigrams pick some dozens of names and words out of any number, then those are
-compared letter by letter. Words of the definitions count when the names give nothing better.
+compared letter by letter. Unless a name fits as it stands, the query is also tried in other words:
+an abbreviation written out ("GCT of bone"), plain words for learned ones ("broken wrist"). Words
+of the definitions count when the names give nothing better, most when they stand side by side.
 """
 
 from __future__ import annotations
@@ -13,13 +15,18 @@ from functools import cached_property
 
 from .entry import Entry
 from .ngrams import TrigramIndex
-from .spelling import content_words, fold, similarity
+from .spelling import content_words, fold, same_words, similarity
 from .store import KnowledgeBase
 
 _CANDIDATES = 48
 _SHORT_WORD = 7  # shorter words share too few trigrams with their misspelling
 _NAME, _SYNONYM, _LATIN, _ABBREVIATION, _IDENTIFIER, _CODE = 1.0, 0.985, 0.975, 0.97, 0.96, 0.95
 _DEFINITION = 0.5
+_PHRASE = 0.84  # of a definition: before names that hold only a part of the query
+_RARE_WORDS = 0.7  # of one definition: before names that merely look like the query
+_OTHER_WORDS = 0.97
+_SURE_NAME = 0.95  # with such a hit the query is not tried in other words
+_MOST_WORDINGS = 6
 _LEAST_SCORE = 0.45
 _GOOD_NAME = 0.85  # with such a hit among the names, texts are not looked at
 _SIDES = {"left", "right", "bilateral"}
@@ -58,6 +65,10 @@ class SearchIndex:
             for word in set(term.words):
                 words[word].append(number)
         self._terms_of_word = dict(words)
+        self._written_out: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+        for entry in kb.entries:
+            for short in entry.abbreviations:
+                self._written_out[fold(short)].append(tuple(content_words(entry.name)))
         self._words = list(words)
         self._word_grams = TrigramIndex(self._words)
         self._deletions: dict[str, list[str]] = defaultdict(list)
@@ -89,8 +100,12 @@ class SearchIndex:
         without_side = [word for word in words if word not in _SIDES]
         if without_side and without_side != words:
             self._match_names(without_side, best, 0.98)
-        if not best or max(score for score, _ in best.values()) < _GOOD_NAME:
-            self._match_definitions(without_side or words, best)
+        words = without_side or words
+        if _best(best) < _SURE_NAME:
+            for wording in self._other_wordings(words):
+                self._match_names(wording, best, _OTHER_WORDS)
+        if _best(best) < _GOOD_NAME:
+            self._match_definitions(words, best)
         hits = [
             SearchHit(self.entries[number], round(score, 4), matched)
             for number, (score, matched) in best.items()
@@ -115,6 +130,28 @@ class SearchIndex:
             score = factor * term.weight * _term_score(words, joined, term, similar_words)
             if score > best.get(term.entry, (0.0, ""))[0]:
                 best[term.entry] = (score, term.shown)
+
+    def _other_wordings(self, words: list[str]) -> list[list[str]]:
+        """The query with one word or two replaced, at most `_MOST_WORDINGS` ("torn ACL" needs
+        both)."""
+        once = self._one_replaced(tuple(words))
+        twice = [again for wording in once for again in self._one_replaced(wording)]
+        wordings = dict.fromkeys(once + twice)
+        wordings.pop(tuple(words), None)
+        return [list(wording) for wording in wordings][:_MOST_WORDINGS]
+
+    def _one_replaced(self, words: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """An abbreviation beside other words by what it stands for, a plain word by the learned
+        one and back."""
+        found = []
+        for place, word in enumerate(words):
+            others: list[tuple[str, ...]] = [(other,) for other in same_words(word)]
+            if len(words) > 1:
+                others += self._written_out.get(word, [])
+            for other in others:
+                wording = (*words[:place], *other, *words[place + 1 :])
+                found.append(tuple(dict.fromkeys(wording)))
+        return found
 
     def _similar_words(self, word: str) -> dict[str, float]:
         """Words of the knowledge base that may be meant, with their similarity."""
@@ -147,9 +184,14 @@ class SearchIndex:
         if not known or len(known) < len(words):
             return
         together = set.intersection(*(self._in_definition[word] for word in known))
+        phrase = f" {' '.join(words)} " if len(words) > 1 else None
         for number in together:
-            # Of two definitions with all words, the rarer words and the shorter text come first.
-            score = _DEFINITION - 0.0001 * min(len(self.entries[number].definition), 400)
+            # Of two definitions with all words, the shorter text comes first.
+            definition = self.entries[number].definition
+            side_by_side = phrase and phrase in f" {' '.join(content_words(definition))} "
+            score = _RARE_WORDS if len(together) == 1 else _DEFINITION
+            score = _PHRASE if side_by_side else score
+            score -= 0.0001 * min(len(definition), 400)
             if score > best.get(number, (0.0, ""))[0]:
                 best[number] = (score, "")
 
@@ -170,6 +212,10 @@ def _terms(number: int, entry: Entry) -> Iterable[_Term]:
             if words and words not in seen:
                 seen.add(words)
                 yield _Term(number, name, "".join(words), words, weight, as_written)
+
+
+def _best(found: dict[int, tuple[float, str]]) -> float:
+    return max((score for score, _ in found.values()), default=0.0)
 
 
 def _one_letter_less(word: str) -> set[str]:

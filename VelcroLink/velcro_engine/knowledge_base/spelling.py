@@ -29,7 +29,56 @@ _WHOLE_WORDS = {
 }
 
 
+# What people say and what entries are called: (plain word, words of the names), read both ways
+# unless the plain word is a verb form.
+_BOTH_WAYS = (
+    ("kidney", "renal"),
+    ("liver", "hepatic"),
+    ("lung", "pulmonary"),
+    ("heart", "cardiac"),
+    ("brain", "cerebral"),
+    ("stomach", "gastric"),
+    ("spleen", "splenic"),
+    ("gut", "bowel"),
+    ("bowel", "intestinal"),
+    ("belly", "abdominal"),
+    ("womb", "uterus"),
+    ("stone", "calculus"),
+    ("clot", "thrombosis"),
+    ("bleed", "hemorrhage"),
+    ("cancer", "carcinoma"),
+    ("narrowing", "stenosis"),
+    ("widening", "dilatation"),
+    ("swelling", "edema"),
+)
+_ONE_WAY = {
+    "broken": ("fracture",),
+    "torn": ("tear",),
+    "ruptured": ("rupture",),
+    "bleeding": ("hemorrhage",),
+    "blocked": ("obstruction",),
+    "blockage": ("obstruction",),
+    "clogged": ("obstruction",),
+    "narrowed": ("stenosis",),
+    "widened": ("dilatation",),
+    "swollen": ("enlarged", "edema"),
+    "inflamed": ("inflammation",),
+}
 _FILLERS = frozenset({"of", "the", "in", "on", "and", "with", "to", "at", "by", "for", "within"})
+
+
+@lru_cache(maxsize=1)
+def _same_words() -> dict[str, tuple[str, ...]]:
+    same: dict[str, list[str]] = {word: list(others) for word, others in _ONE_WAY.items()}
+    for plain, learned in _BOTH_WAYS:
+        same.setdefault(plain, []).append(learned)
+        same.setdefault(learned, []).append(plain)
+    return {word: tuple(others) for word, others in same.items()}
+
+
+def same_words(word: str) -> tuple[str, ...]:
+    """Words that say the same in the names of entries: "kidney" -> ("renal",). Folded both."""
+    return _same_words().get(word, ())
 
 
 def content_words(text: str) -> list[str]:
