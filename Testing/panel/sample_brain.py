@@ -35,8 +35,9 @@ def load_brain() -> Any:
     matrix[:3, 3] = lps_to_ras @ np.array(image.GetOrigin())
     node = slicer.util.addVolumeFromArray(sitk.GetArrayFromImage(image), matrix, "MNI152")
     node.CreateDefaultDisplayNodes()
-    low, high = np.percentile(slicer.util.arrayFromVolume(node), [1, 99.8])
+    voxels = slicer.util.arrayFromVolume(node)
+    low, high = np.percentile(voxels[voxels > 0], [2, 99.9])
     display = node.GetDisplayNode()
     display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(low, high)
+    display.SetWindowLevelMinMax(low, 1.1 * high)
     return node

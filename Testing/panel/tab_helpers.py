@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6 import QtCore, QtGui
+from PySide6 import QtCore
 
 from host.pythonqt import qt
 from test_panel_layout import cut_widgets, disabled_without_reason, set_dock_width
@@ -48,19 +48,6 @@ def assert_fits(driver):
     assert cut_widgets(panel) == []
     assert disabled_without_reason(panel) == []
     assert [w for w in panel.findChildren(qt.QWidget) if w.property("styleSheet")] == []
-
-
-def snap(driver, request, tmp_path, name, theme="light"):
-    """A picture of the whole window, in Resources/Screenshots when --screenshots is given."""
-    folder = SCREENSHOTS if request.config.getoption("--screenshots") else tmp_path
-    folder.mkdir(parents=True, exist_ok=True)
-    driver.app.set_theme(theme)
-    driver.wait(0.3)
-    path = folder / name
-    driver.app.window.grab().save(str(path))
-    driver.app.set_theme("light")
-    image = QtGui.QImage(str(path))
-    assert len({image.pixel(x, 300) for x in range(0, image.width(), 3)}) > 3
 
 
 def reached_by_tab(driver, first, count=60):

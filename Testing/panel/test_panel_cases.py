@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 import slicer
 
-from tab_helpers import CORNERS, assert_fits, linked, prepare_worker, reached_by_tab, show_tab, snap
+from tab_helpers import CORNERS, assert_fits, linked, prepare_worker, reached_by_tab, show_tab
 
 LEFT_CORNERS = ([-20, 20, 0], [-52, -10, 0])
 VENTRICLE = ([12, 30, 0], [22, -10, 0])
@@ -154,7 +154,7 @@ def test_an_error_of_the_library_is_one_line(driver, cases):
     assert cases.message.label.text == ""
 
 
-def test_cases_fit_and_the_keyboard_reaches_them(driver, cases, request, tmp_path):
+def test_cases_fit_and_the_keyboard_reaches_them(driver, cases):
     show_tab(driver, cases)
     assert_fits(driver)
     link_at_first = CORNERS
@@ -174,6 +174,3 @@ def test_cases_fit_and_the_keyboard_reaches_them(driver, cases, request, tmp_pat
     wanted = {"casePlaceButton", "caseSearchButton", "pseudonymEdit", "caseNoteEdit"}
     wanted |= {"addCaseButton", "caseRows"}
     assert wanted - reached_by_tab(driver, cases.placeButton) == set()
-    driver.app.window.resize(1280, 760)
-    snap(driver, request, tmp_path, "cases-light.png")
-    snap(driver, request, tmp_path, "cases-dark.png", "dark")

@@ -7,7 +7,7 @@ import pytest
 import slicer
 from PySide6 import QtCore, QtTest
 
-from tab_helpers import assert_fits, prepare_worker, reached_by_tab, show_tab, snap
+from tab_helpers import assert_fits, prepare_worker, reached_by_tab, show_tab
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_a_search_says_what_it_needs(driver, find):
     assert len(find.phraseEdit.text) == 300 and find.findButton.enabled
 
 
-def test_find_fits_and_the_keyboard_reaches_it(driver, find, request, tmp_path):
+def test_find_fits_and_the_keyboard_reaches_it(driver, find):
     assert_fits(driver)
     driver.add_volume()
     search(driver, find, "thalamus")
@@ -199,7 +199,3 @@ def test_find_fits_and_the_keyboard_reaches_it(driver, find, request, tmp_path):
     assert_fits(driver)
     wanted = {"phraseEdit", "findButton", "findViewBox", "regionList", "heatCheck"}
     assert wanted - reached_by_tab(driver, find.phraseEdit) == set()
-    driver.app.window.resize(1280, 760)
-    snap(driver, request, tmp_path, "find-light.png")
-    find.heatCheck.click()
-    snap(driver, request, tmp_path, "find-dark.png", "dark")

@@ -109,6 +109,16 @@ def test_placing_again_replaces_the_panels_own_roi_and_no_other(driver):
     assert len(names) == 2 and "mine" in names
 
 
+def test_placing_again_and_again_leaves_one_roi_of_the_same_name_with_one_display_node(driver):
+    driver.add_volume()
+    for shift in (0, 2, 4):
+        driver.place_roi([20 + shift, 20, 0], [52, -10, 0])
+        driver.wait_linked()
+    (roi,) = slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")
+    (display,) = slicer.util.getNodesByClass("vtkMRMLMarkupsROIDisplayNode")
+    assert roi.GetName() == "RoI" and roi.GetDisplayNode() is display
+
+
 def test_accept_names_the_segment_with_terminology_colour_and_status(driver):
     volume = driver.add_volume()
     driver.place_roi(*RIGHT_WHITE_MATTER)
@@ -180,6 +190,27 @@ def test_not_this_one_takes_the_entry_from_the_search_and_remembers_it(driver):
     lines = (Path(userDataFolder()) / "corrections.jsonl").read_text("utf-8").splitlines()
     last = json.loads(lines[-1])
     assert last["rightEntryId"] == "putamen" and last["linkedEntryId"] == "hippocampus"
+
+
+def test_the_cards_fold_while_the_right_entry_is_searched(driver):
+    driver.add_volume()
+    driver.place_roi([20, 20, 0], [52, -10, 0])
+    driver.wait_linked()
+    details = driver.module.panel.link._cards._cards[0].details
+    assert details.isVisible()
+    driver.press(driver.ui.rejectButton)
+    assert not details.isVisible() and driver.ui.searchEdit.hasFocus()
+    driver.press(driver.ui.rejectButton)
+    assert details.isVisible()
+
+
+@pytest.mark.parametrize(
+    "percent, text", [(99.7, "> 99 %"), (99.0, "99 %"), (42.4, "42 %"), (0.2, "< 1 %")]
+)
+def test_no_confidence_is_told_as_certain(driver, percent, text):
+    from VelcroLinkLib.cards import percentText
+
+    assert percentText(percent) == text
 
 
 def test_letters_typed_into_the_search_box_start_no_placing(driver):

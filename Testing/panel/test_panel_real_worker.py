@@ -1,6 +1,5 @@
-"""The panel with the engine's real worker process and the bundled model, and pictures of it.
+"""The panel with the engine's real worker process and the bundled model.
 
-`pytest Testing/panel/test_panel_real_worker.py --screenshots` writes Resources/Screenshots anew.
 Another model than the bundled one: set VELCROLINK_TEST_MODEL to its folder.
 """
 
@@ -12,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
-from PySide6 import QtCore, QtGui
+from PySide6 import QtCore
 
 from sample_brain import load_brain
 
 ROOT = Path(__file__).resolve().parents[2]
-SCREENSHOTS = ROOT / "Resources" / "Screenshots"
 # Corners (RAS, mm) around structures of the MNI152 brain.
 RIGHT_THALAMUS = ([2.0, -6.0, 8.0], [22.0, -32.0, 8.0])
 LEFT_VENTRICLE = ([-4.0, 26.0, 18.0], [-26.0, -10.0, 18.0])
@@ -113,41 +111,6 @@ def test_a_missing_model_folder_is_named_in_the_state_line(real, brain):
     real.wait_linked(seconds=120)
 
 
-def test_pictures_of_the_panel(real, brain, request, tmp_path):
-    folder = SCREENSHOTS if request.config.getoption("--screenshots") else tmp_path
-    folder.mkdir(parents=True, exist_ok=True)
-    window, dock = real.app.window, real.module.dock.dock
-    _snap(dock, folder / "panel-empty.png")
-    real.place_roi(*RIGHT_THALAMUS)
-    real.wait_linked(seconds=180)
-    real.move(real.view(), QtCore.QPoint(3, 3))
-    for theme in ("light", "dark"):
-        real.app.set_theme(theme)
-        real.press(real.ui.linkAgainButton)
-        real.wait_linked(seconds=60)
-        real.move(real.view(), QtCore.QPoint(4, 4))
-        real.wait(0.3)
-        _snap(window, folder / f"link-{theme}.png")
-    _width(real, 320)
-    _snap(dock, folder / "panel-320-dark.png")
-    real.app.set_theme("light")
-    real.press(real.ui.linkAgainButton)
-    real.wait_linked(seconds=60)
-    _snap(dock, folder / "panel-320-light.png")
-    _width(real, 620)
-    _snap(dock, folder / "panel-wide.png")
-    _width(real, 380)
-    real.press(real.ui.rejectButton)
-    real.type(real.ui.searchEdit, "ventricle")
-    real.wait_until(lambda: real.ui.useEntryButton.enabled, "search results", 60)
-    real.wait(0.3)
-    _snap(dock, folder / "panel-correct.png")
-    for picture in folder.glob("*.png"):
-        image = QtGui.QImage(str(picture))
-        colours = {image.pixel(x, y) for x in range(0, image.width(), 7) for y in range(0, 300, 7)}
-        assert len(colours) > 3, f"{picture.name} is blank"
-
-
 def _ras(volume, kji):
     import vtk
 
@@ -162,13 +125,3 @@ def _card_text(driver):
 
     labels = driver.module.panel.widget.findChildren(qt.QLabel)
     return any(len(label.text) > 200 and label.isVisible() for label in labels)
-
-
-def _width(driver, width):
-    dock = driver.module.dock.dock
-    driver.app.window.resizeDocks([dock], [width], QtCore.Qt.Orientation.Horizontal)
-    driver.wait(0.3)
-
-
-def _snap(widget, path):
-    widget.grab().save(str(path))

@@ -11,7 +11,7 @@ import pytest
 import slicer
 from PySide6 import QtGui
 
-from tab_helpers import assert_fits, linked, prepare_worker, reached_by_tab, show_tab, snap
+from tab_helpers import assert_fits, linked, prepare_worker, reached_by_tab, show_tab
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_a_draft_goes_with_its_region(driver, report, end):
     assert report.draftButton.enabled == (end == "other region")
 
 
-def test_report_fits_and_the_keyboard_reaches_it(driver, report, request, tmp_path):
+def test_report_fits_and_the_keyboard_reaches_it(driver, report):
     assert_fits(driver)
     linked(driver)
     draft(driver, report)
@@ -189,9 +189,3 @@ def test_report_fits_and_the_keyboard_reaches_it(driver, report, request, tmp_pa
     wanted = {"draftButton", "copyDraftButton", "draftCasesCheck", "draftView", "modelBox"}
     wanted |= {"modelAddressEdit", "modelNameEdit", "modelRemoteCheck", "rewordButton"}
     assert wanted - reached_by_tab(driver, report.draftButton) == set()
-    report.model.addressEdit.text = "http://localhost:11434/v1"
-    driver.app.window.resize(1280, 900)
-    snap(driver, request, tmp_path, "report-dark.png", "dark")
-    report.model.box.checked = False
-    driver.app.window.resize(1280, 760)
-    snap(driver, request, tmp_path, "report-light.png")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
 import slicer
-from PySide6 import QtCore, QtGui, QtTest
+from PySide6 import QtCore, QtTest
 
 from heartbeat import Heartbeat
 from host.pythonqt import qt
@@ -25,7 +24,6 @@ BALLS = {  # name: (centre RAS mm, radius mm)
 }
 
 
-SCREENSHOTS = Path(__file__).resolve().parents[2] / "Resources" / "Screenshots"
 LINKS = {
     "Left thalamus": ["Thalamus", "left", 0.91],
     "Right thalamus": ["Thalamus", "right", 0.93],
@@ -190,7 +188,7 @@ def test_flag_and_note_are_kept_through_another_review_and_with_the_scene(review
     review.ui.reviewTable.setCurrentCell(review.table_row("Brain stem"), 1)
     review.driver.press(review.ui.reviewFlagCheck)
     review.driver.type(review.ui.reviewNoteEdit, "cut off below")
-    item = review.ui.reviewTable.item(review.table_row("Left putamen"), 1)
+    item = review.ui.reviewTable.item(review.table_row("Left putamen"), 0)
     item.setCheckState(QtCore.Qt.Checked)
     review.run()
     assert review.rows["Brain stem"].flag and review.rows["Brain stem"].note == "cut off below"
@@ -209,6 +207,16 @@ def test_flag_and_note_are_kept_through_another_review_and_with_the_scene(review
     assert [row.segment for row in after.rows] == [row.segment for row in before.rows]
     assert after == before
     assert review.ui.reviewSelector.currentNode() is review.session.segmentationNode
+
+
+def test_the_same_structure_of_the_other_side_is_not_called_the_same(review):
+    review.driver.script(review_links=LINKS)
+    review.choose(segmentation_of(review.volume, BALLS))
+    review.run()
+    assert review.cell(review.table_row("Left putamen"), 3) == "other side"
+    assert review.cell(review.table_row("Left thalamus"), 3) == "same"
+    review.ui.reviewTable.setCurrentCell(review.table_row("Left putamen"), 1)
+    assert "Putamen, right (0.81), other side" in review.ui.reviewDetail.text
 
 
 def test_the_csv_file_holds_every_row_with_flag_and_note(review, tmp_path, monkeypatch):
@@ -410,27 +418,3 @@ def test_the_tab_fits_320_pixels_says_why_and_follows_the_keyboard(review, revie
     assert disabled_without_reason(panel) == []
     widgets = review.panel.widget.findChildren(qt.QWidget)
     assert [w for w in widgets if value(w, "styleSheet")] == []
-
-
-def test_pictures_of_the_review_tab(review, request, tmp_path):
-    folder = SCREENSHOTS if request.config.getoption("--screenshots") else tmp_path
-    review.driver.app.window.resize(1280, 800)
-    review.driver.script(review_links=LINKS)
-    review.choose(segmentation_of(review.volume, BALLS))
-    review.run()
-    review.ui.reviewTable.setCurrentCell(review.table_row("Left putamen"), 1)
-    review.session.decide(
-        review.rows["Left putamen"].segment_id, flag=True, note="Ask who named it"
-    )
-    for theme in ("light", "dark"):
-        review.driver.app.set_theme(theme)
-        review.driver.wait(0.2)
-        review.driver.app.window.grab().save(str(folder / f"review-{theme}.png"))
-    dock = set_dock_width(review.driver, 320)
-    review.driver.wait(0.2)
-    dock.grab().save(str(folder / "review-320-dark.png"))
-    review.driver.app.set_theme("light")
-    for name in ("review-light", "review-dark", "review-320-dark"):
-        image = QtGui.QImage(str(folder / f"{name}.png"))
-        colours = {image.pixel(x, y) for x in range(0, image.width(), 7) for y in range(0, 300, 7)}
-        assert len(colours) > 3, f"{name} is blank"

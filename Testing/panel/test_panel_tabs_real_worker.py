@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tab_helpers import show_tab, snap
+from tab_helpers import show_tab
 from test_panel_real_worker import RIGHT_THALAMUS, brain, real  # noqa: F401 - fixtures
 
 
@@ -20,8 +20,6 @@ def test_find_cases_and_report_speak_with_the_real_engine(
     own_data,
     real,  # noqa: F811
     brain,  # noqa: F811
-    request,
-    tmp_path,
 ):
     panel = real.module.panel
     find = show_tab(real, panel.find)
@@ -32,7 +30,6 @@ def test_find_cases_and_report_speak_with_the_real_engine(
     assert "'thalamus' is" in find.summary.text
     assert find._found.heat.any() and find.regionList.count == len(find._found.regions)
     find.heatCheck.click()
-    snap(real, request, tmp_path, "find-brain.png")
     real.press(find.clearButton)
 
     real.ui.tabs.setCurrentIndex(0)

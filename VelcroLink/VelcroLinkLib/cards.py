@@ -22,6 +22,9 @@ ALWAYS_SHOWN = 3
 # Below this a candidate after the third is noise that only makes the list longer.
 LEAST_SHOWN = 0.005
 _CARD_HEADING = "<p><b><big>"
+# Qt gives a paragraph a whole line above and below, and a table nothing at all.
+_SPACED = (("<p>", '<p style="margin-top:0; margin-bottom:6px">'),
+           ("<table ", '<table style="margin-top:6px; margin-bottom:6px" '))  # fmt: skip
 
 
 class CandidateCards:
@@ -47,7 +50,7 @@ class CandidateCards:
         for index, card in enumerate(self._cards):
             card.radio.setObjectName(f"candidate{index}")
             layout.addWidget(card.frame)
-        self._filling = False
+        self._filling = self._folded = False
         self._preferred = ""
 
     @property
@@ -81,9 +84,20 @@ class CandidateCards:
         self._filling = False
         self._unfold()
 
+    def followPalette(self) -> None:
+        """The user may have switched between light and dark since the text was set."""
+        for card in self._cards:
+            card.followPalette()
+
     def forgetChoice(self) -> None:
         """Another region is looked at: the best candidate is chosen again."""
         self._preferred = ""
+
+    def setFolded(self, folded: bool) -> None:
+        """Titles and confidences only, to make room for something else."""
+        if folded != self._folded:
+            self._folded = folded
+            self._unfold()
 
     def _onToggled(self, checked: bool) -> None:
         if self._filling or not checked:
@@ -95,11 +109,15 @@ class CandidateCards:
 
     def _unfold(self) -> None:
         for card in self._cards:
-            if card.candidate is None or not card.radio.checked:
+            if self._folded or card.candidate is None or not card.radio.checked:
                 card.fold()
                 continue
             identity = card.candidate.entryId
-            self._requestCard(identity, lambda text, c=card, i=identity: c.unfold(i, text))
+            self._requestCard(identity, lambda text, c=card, i=identity: self._onCard(c, i, text))
+
+    def _onCard(self, card: _Card, entryId: str, text: EntryCard) -> None:
+        if not self._folded:
+            card.unfold(entryId, text)
 
 
 class _Card:
@@ -112,8 +130,8 @@ class _Card:
         self.frame = qt.QFrame(parent)
         self.frame.setFrameShape(qt.QFrame.StyledPanel)
         column = qt.QVBoxLayout(self.frame)
-        column.setContentsMargins(6, 4, 6, 4)
-        column.setSpacing(2)
+        column.setContentsMargins(6, 4, 6, 6)
+        column.setSpacing(4)
 
         self.radio = qt.QRadioButton(self.frame)
         self.radio.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
@@ -132,7 +150,7 @@ class _Card:
         self.bar.maximumHeight = 10
         self.number = qt.QLabel(self.frame)
         self.number.setAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-        self.number.minimumWidth = self.number.fontMetrics().boundingRect("100 %").width() + 4
+        self.number.minimumWidth = self.number.fontMetrics().boundingRect("> 99 %").width() + 4
         row.addWidget(self.bar, 1)
         row.addWidget(self.number)
         column.addLayout(row)
@@ -161,7 +179,7 @@ class _Card:
         percent = 100.0 * candidate.confidence
         self.radio.text = candidate.title.replace("&", "&&")  # a single & would be a shortcut
         self.bar.value = round(10 * percent)
-        self.number.text = f"{percent:.0f} %" if percent >= 1 else "< 1 %"
+        self.number.text = percentText(percent)
         tip = _("Confidence {percent:.1f} %: of regions linked with this confidence, about that "
                 "many are right.").format(percent=percent)  # fmt: skip
         self.bar.toolTip = self.number.toolTip = tip
@@ -176,7 +194,13 @@ class _Card:
         """Show the text, if the card is still about this entry and still the chosen one."""
         if self.candidate is None or self.candidate.entryId != entryId or not self.radio.checked:
             return
-        text = bodyOfCard(card.html)
+        self._setText(bodyOfCard(card.html))
+
+    def followPalette(self) -> None:
+        if self._shownText[0]:
+            self._setText(self._shownText[0])
+
+    def _setText(self, text: str) -> None:
         # Rich text takes the colour of its links from the palette at the moment it is set.
         shown = (text, self.details.palette.color(qt.QPalette.Link).name())
         if shown != self._shownText:
@@ -189,10 +213,20 @@ class _Card:
         self.details.toolTip = address
 
 
+def percentText(percent: float) -> str:
+    """Neither certain nor impossible: "< 1 %", "42 %", "> 99 %"."""
+    if percent < 1:
+        return "< 1 %"
+    return "> 99 %" if percent > 99 else f"{percent:.0f} %"
+
+
 def bodyOfCard(html: str) -> str:
-    """A card's HTML without its heading, which the panel shows itself beside the confidence."""
+    """A card's HTML without its heading, which the panel shows itself beside the confidence, its
+    paragraphs and its table evenly spaced."""
     if html.startswith(_CARD_HEADING):
-        return html.partition("</p>")[2]
+        html = html.partition("</p>")[2]
+    for element, spaced in _SPACED:
+        html = html.replace(element, spaced)
     return html
 
 

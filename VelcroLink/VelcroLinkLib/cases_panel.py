@@ -56,9 +56,8 @@ class CasesPanel:
         layout = column(self.widget)
         self.placeButton = button(self.widget, "casePlaceButton", "")
         self.placeButton.checkable = True
-        self.placeButton.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
         self.searchButton = button(self.widget, "caseSearchButton", _("Search again"))
-        layout.addWidget(self.placeButton)
+        layout.addWidget(self.placeButton, 0, qt.Qt.AlignLeft)
         self.message = MessageRow(self.widget, "casesMessage")
         layout.addWidget(self.message.frame)
         row = qt.QHBoxLayout()
@@ -68,33 +67,22 @@ class CasesPanel:
         layout.addLayout(row)
         self.rows = CaseRows(self.widget)
         layout.addWidget(self.rows.area, 1)
-        row = qt.QHBoxLayout()
-        label = qt.QLabel(_("&Pseudonym:"), self.widget)
-        self.pseudonymEdit = qt.QLineEdit(self.widget)
-        self.pseudonymEdit.setObjectName("pseudonymEdit")
+        grid = qt.QGridLayout()
+        grid.setColumnStretch(1, 1)
+        self.pseudonymEdit = self._field(grid, 0, _("&Pseudonym:"), "pseudonymEdit")
         self.pseudonymEdit.maxLength = LONGEST_PSEUDONYM
         self.pseudonymEdit.placeholderText = _("brain-017")
         self.pseudonymEdit.toolTip = _(
             "What the case is called in your library. Never a patient's name, number or date."
         )
-        label.setBuddy(self.pseudonymEdit)
-        row.addWidget(label)
-        row.addWidget(self.pseudonymEdit, 1)
-        layout.addLayout(row)
-        row = qt.QHBoxLayout()
-        label = qt.QLabel(_("&Finding:"), self.widget)
-        self.noteEdit = qt.QLineEdit(self.widget)
-        self.noteEdit.setObjectName("caseNoteEdit")
+        self.noteEdit = self._field(grid, 1, _("&Finding:"), "caseNoteEdit")
         self.noteEdit.maxLength = LONGEST_NOTE
         self.noteEdit.placeholderText = _("your own sentence, if any")
         self.noteEdit.toolTip = _(
             "Kept with the case, shown with similar ones and quoted in drafts. Dates, numbers and "
             "names are taken out."
         )
-        label.setBuddy(self.noteEdit)
-        row.addWidget(label)
-        row.addWidget(self.noteEdit, 1)
-        layout.addLayout(row)
+        layout.addLayout(grid)
         self.addButton = button(self.widget, "addCaseButton", _("Add this case"))
         layout.addWidget(self.addButton)
 
@@ -104,6 +92,15 @@ class CasesPanel:
         self.pseudonymEdit.connect("returnPressed()", self.add)
         self.noteEdit.connect("returnPressed()", self.add)
         self.addButton.connect("clicked(bool)", lambda _c: self.add())
+
+    def _field(self, grid: Any, row: int, title: str, name: str) -> Any:
+        label = qt.QLabel(title, self.widget)
+        edit = qt.QLineEdit(self.widget)
+        edit.setObjectName(name)
+        label.setBuddy(edit)
+        grid.addWidget(label, row, 0)
+        grid.addWidget(edit, row, 1)
+        return edit
 
     # --- drawing --------------------------------------------------------------------------------
     def render(self) -> None:
@@ -131,7 +128,7 @@ class CasesPanel:
             text = _("In: {place}  ✕").format(place=place.title)
         elif place is not None:
             text = _("Any place (not only: {place})").format(place=place.title)
-        room = max(self.placeButton.width, LEAST_CHIP) - 24
+        room = max(self.widget.width, LEAST_CHIP) - 24
         elided = self.placeButton.fontMetrics().elidedText(text, qt.Qt.ElideRight, room)
         self.placeButton.text = elided.replace("&", "&&")
         setQuietly(self.placeButton, "checked", not self._anywhere and not noLink)

@@ -19,7 +19,7 @@ class EngineState(Enum):
 
 
 STATE_MESSAGES = {
-    EngineState.STOPPED: "Engine not running",
+    EngineState.STOPPED: "The engine starts with the first RoI",
     EngineState.NOT_INSTALLED: "Linking needs onnxruntime; install it once with the button below",
     EngineState.STARTING: "Starting the engine",
     EngineState.READY: "Ready",

@@ -7,7 +7,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from .decisions import Decisions, EntryCard
+from .decisions import SEARCH_LIMIT, Decisions, EntryCard
 from .link_session import LinkSession
 
 TYPING_PAUSE_MS = 120
@@ -81,6 +81,8 @@ class EntrySearch:
             results.item(row).setData(_ENTRY_ID_ROLE, str(hit["id"]))
         results.blockSignals(blocked)
         if hits:
+            # All of them without a scroll bar, and no row cut in half, where there is room.
+            results.maximumHeight = SEARCH_LIMIT * results.sizeHintForRow(0) + 4
             results.setCurrentRow(0)
 
     def _onRow(self, row: int) -> None:

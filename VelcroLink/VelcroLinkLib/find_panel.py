@@ -87,7 +87,6 @@ class FindPanel(VTKObservationMixin):
         self.regionList = qt.QListWidget(self.widget)
         self.regionList.setObjectName("regionList")
         self.regionList.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
-        self.regionList.maximumHeight = LIST_HEIGHT
         self.regionList.accessibleName = _("Regions found, best first")
         self.regionList.toolTip = _("The chosen region is filled; the view goes to its slice.")
         layout.addWidget(self.regionList)
@@ -250,6 +249,9 @@ class FindPanel(VTKObservationMixin):
         blocked = self.regionList.blockSignals(True)
         for number, region in enumerate(found.regions, start=1):
             self.regionList.addItem(self._line(number, region))
+        if found.regions:  # as high as what it holds
+            needed = len(found.regions) * self.regionList.sizeHintForRow(0) + 4
+            self.regionList.setFixedHeight(min(needed, LIST_HEIGHT))
         self.regionList.setCurrentRow(0 if found.regions else -1)
         self.regionList.blockSignals(blocked)
         self._renderHeat()

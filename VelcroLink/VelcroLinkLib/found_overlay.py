@@ -15,7 +15,7 @@ import slicer
 from .found_regions import FoundRegions
 from .mask_voxels import maskToVoxels
 from .roi_geometry import matrixToVtk
-from .segmentation_result import writeMask
+from .segmentation_result import OUTLINE_PIXELS, writeMask
 from .slice_grid import SliceGrid
 from .slice_request import PlacedRequest
 from .slice_views import compositeNodeOf, viewsShowing
@@ -50,6 +50,7 @@ class FoundOverlay:
         self._segmentation = slicer.mrmlScene.AddNode(node)
         node.CreateDefaultDisplayNodes()
         node.GetDisplayNode().SetSaveWithScene(False)
+        node.GetDisplayNode().SetSliceIntersectionThickness(OUTLINE_PIXELS)
         node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
         geometry = volumeGeometry(volumeNode)

@@ -70,6 +70,8 @@ class LinkPanel:
                 self._cards.forgetChoice()
             self._shown = outcome
             self._cards.show(outcome)
+        else:
+            self._cards.followPalette()
         self._renderDecision()
 
     def _renderPlacing(self) -> None:
@@ -153,6 +155,7 @@ class LinkPanel:
         if reason:
             _setChecked(ui.rejectButton, False)
         self._search.setOpen(ui.rejectButton.checked)
+        self._cards.setFolded(ui.rejectButton.checked)
 
     def _whyNotDecide(self) -> str:
         session = self._session

@@ -44,11 +44,14 @@ class ModelSection:
         outer.addWidget(self._body)
         column = qt.QVBoxLayout(self._body)
         column.setContentsMargins(6, 6, 6, 6)
-        self.addressEdit = self._field(column, _("&Address:"), "modelAddressEdit")
+        grid = qt.QGridLayout()
+        grid.setColumnStretch(1, 1)
+        column.addLayout(grid)
+        self.addressEdit = self._field(grid, 0, _("&Address:"), "modelAddressEdit")
         self.addressEdit.placeholderText = "http://localhost:11434/v1"
         self.addressEdit.toolTip = _("OpenAI-compatible address; it ends in /v1.")
         self.addressEdit.text = slicer.util.settingsValue(ADDRESS_KEY, "", converter=str)
-        self.nameEdit = self._field(column, _("&Model:"), "modelNameEdit")
+        self.nameEdit = self._field(grid, 1, _("&Model:"), "modelNameEdit")
         self.nameEdit.placeholderText = "default"
         self.nameEdit.toolTip = _("Name of the model at that address.")
         self.nameEdit.text = slicer.util.settingsValue(NAME_KEY, "", converter=str)
@@ -77,15 +80,13 @@ class ModelSection:
         self.rewordButton.connect("clicked(bool)", self._onReword)
         self.render("", "", False)
 
-    def _field(self, column: Any, title: str, name: str) -> Any:
-        row = qt.QHBoxLayout()
+    def _field(self, grid: Any, row: int, title: str, name: str) -> Any:
         label = qt.QLabel(title, self._body)
         edit = qt.QLineEdit(self._body)
         edit.setObjectName(name)
         label.setBuddy(edit)
-        row.addWidget(label)
-        row.addWidget(edit, 1)
-        column.addLayout(row)
+        grid.addWidget(label, row, 0)
+        grid.addWidget(edit, row, 1)
         return edit
 
     @property

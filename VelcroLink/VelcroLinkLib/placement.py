@@ -15,6 +15,8 @@ ROI_CLASS = "vtkMRMLMarkupsROINode"
 POINT_CLASS = "vtkMRMLMarkupsFiducialNode"
 # Marks nodes that the panel made: placing again replaces these and never a node of the user's.
 OWN_ATTRIBUTE = "VelcroLink.Prompt"
+COLOUR = (0.4, 0.8, 1.0)  # far from the mask's, which it surrounds
+HANDLE_SCALE = 2.0  # per cent of the view; Slicer's 3 covers small structures
 
 
 class Placement:
@@ -44,10 +46,8 @@ class Placement:
     def start(self, nodeClass: str) -> Any:
         """Begin placing; a placement under way ends first. Returns the new, empty markup node."""
         self.stop()
-        name = _("RoI") if nodeClass == ROI_CLASS else _("RoI point")
-        node = slicer.mrmlScene.AddNewNodeByClass(
-            nodeClass, slicer.mrmlScene.GenerateUniqueName(name)
-        )
+        name = slicer.mrmlScene.GenerateUniqueName(_nameFor(nodeClass))
+        node = slicer.mrmlScene.AddNewNodeByClass(nodeClass, name)
         node.SetAttribute(OWN_ATTRIBUTE, "1")
         node.CreateDefaultDisplayNodes()
         _showQuietly(node)
@@ -75,8 +75,7 @@ class Placement:
             return
         node = self._forget()
         _leavePlaceMode()
-        if slicer.mrmlScene.IsNodePresent(node):
-            slicer.mrmlScene.RemoveNode(node)
+        _remove(node)
 
     def alignWith(self, sliceNode: Any | None) -> None:
         """The mouse is in this view now: an unplaced RoI takes its orientation, so that it is
@@ -119,6 +118,9 @@ class Placement:
     def _finish(self) -> None:
         node = self._forget()
         _removeOwnPromptsExcept(node)
+        name = _nameFor(node.GetClassName())
+        if slicer.mrmlScene.GetFirstNodeByName(name) is None:
+            node.SetName(name)  # it was numbered while the one before was there
         self._placed(node)
 
 
@@ -136,7 +138,19 @@ def _removeOwnPromptsExcept(kept: Any) -> None:
     for nodeClass in (ROI_CLASS, POINT_CLASS):
         for node in slicer.util.getNodesByClass(nodeClass):
             if node is not kept and isOwnPrompt(node):
-                slicer.mrmlScene.RemoveNode(node)
+                _remove(node)
+
+
+def _remove(node: Any) -> None:
+    """Take a markup away with its display node, which would stay in the scene without it."""
+    displayNode = node.GetDisplayNode()
+    for one in (node, displayNode):
+        if one is not None and slicer.mrmlScene.IsNodePresent(one):
+            slicer.mrmlScene.RemoveNode(one)
+
+
+def _nameFor(nodeClass: str) -> str:
+    return _("RoI") if nodeClass == ROI_CLASS else _("RoI point")
 
 
 def _showQuietly(node: Any) -> None:
@@ -146,6 +160,8 @@ def _showQuietly(node: Any) -> None:
     displayNode.SetPointLabelsVisibility(False)
     displayNode.SetPropertiesLabelVisibility(False)
     displayNode.SetUseGlyphScale(True)
+    displayNode.SetInteractionHandleScale(HANDLE_SCALE)
+    displayNode.SetSelectedColor(*COLOUR)
 
 
 def isOwnPrompt(node: Any) -> bool:

@@ -16,6 +16,18 @@ from .review_table import ReviewRow, SavedReview
 FILL_ROWS = 40  # put into the table before Slicer has its turn again
 ID_ROLE = qt.Qt.UserRole
 NUMBER, SEGMENT, LINKED, AGREEMENT, DICE, VOLUME, DIAMETER, WHY = range(8)
+WIDTHS = {  # pixels; the two names share what the dock's width leaves
+    NUMBER: 46,
+    SEGMENT: 120,
+    LINKED: 110,
+    AGREEMENT: 82,
+    DICE: 44,
+    VOLUME: 56,
+    DIAMETER: 48,
+    WHY: 320,
+}
+NARROWEST_NAME, WIDEST_NAME = 100, 200
+ROW_HEIGHT = 24
 _ICONS = {
     "information": qt.QStyle.SP_MessageBoxInformation,
     "warning": qt.QStyle.SP_MessageBoxWarning,
@@ -38,6 +50,7 @@ class ReviewPanel:
         self._rows: dict[str, ReviewRow] = {}
         self._toFill: list[ReviewRow] = []
         self._currentId = ""
+        self._fittedTo = 0
         self._timer = qt.QTimer()
         self._timer.setInterval(0)
         self._timer.connect("timeout()", self._fillSome)
@@ -74,12 +87,8 @@ class ReviewPanel:
         ui.reviewButton.toolTip = reason or _(
             "Link every segment on its largest slices and check name, side, place and shape."
         )
-        ui.reviewCancelButton.enabled = session.isRunning
-        ui.reviewCancelButton.toolTip = (
-            _("Stop this review; the one before is kept.")
-            if session.isRunning
-            else _("No review is running.")
-        )
+        ui.reviewCancelButton.setVisible(session.isRunning)
+        ui.reviewCancelButton.toolTip = _("Stop this review; the one before is kept.")
         hasRows = session.review is not None and bool(session.review.rows)
         ui.reviewExportButton.enabled = hasRows
         ui.reviewExportButton.toolTip = (
@@ -92,6 +101,7 @@ class ReviewPanel:
         self._renderSummary(reason)
         if session.review is None or session.review.rows != self._shownRows():
             self._showReview(session.review)
+        self._fitColumns()
         self._renderDetail()
 
     def _shownRows(self) -> tuple[ReviewRow, ...] | None:
@@ -169,8 +179,8 @@ class ReviewPanel:
     def _prepareTable(self) -> None:
         table = self.ui.reviewTable
         titles = {
-            NUMBER: (_("No."), _("Order in which the segments need a look")),
-            SEGMENT: (_("Segment"), _("Own name; the box flags it")),
+            NUMBER: (_("Flag"), _("Order in which the segments need a look; the box flags one")),
+            SEGMENT: (_("Segment"), _("Own name")),
             LINKED: (_("Linked as"), _("What the model calls it")),
             AGREEMENT: (_("Agreement"), _("Own name and linked entry")),
             DICE: (_("Dice"), _("Overlap of the model's mask with the segment")),
@@ -183,10 +193,28 @@ class ReviewPanel:
             item = qt.QTableWidgetItem(title)
             item.setToolTip(tip)
             table.setHorizontalHeaderItem(column, item)
-        widths = {NUMBER: 34, SEGMENT: 130, LINKED: 120, AGREEMENT: 84, DICE: 44, VOLUME: 52}
-        for column, width in (widths | {DIAMETER: 44, WHY: 320}).items():
+        for column, width in WIDTHS.items():
             table.setColumnWidth(column, width)
         table.horizontalHeader().setStretchLastSection(True)
+        table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
+
+    def _fitColumns(self) -> None:
+        """The names, and what else there is room for, fill the table's width, also after the dock
+        was made wider; the rest is scrolled to. Widths that the user has set stay until then."""
+        table = self.ui.reviewTable
+        room = table.width - 2 * table.frameWidth
+        if room == self._fittedTo or not table.isVisible():
+            return
+        self._fittedTo = room
+        left = room - WIDTHS[NUMBER] - WIDTHS[AGREEMENT]
+        numbers = WIDTHS[DICE] + WIDTHS[VOLUME] + WIDTHS[DIAMETER]
+        if left - numbers >= WIDTHS[SEGMENT] + WIDTHS[LINKED]:
+            left -= numbers
+        if left // 2 < NARROWEST_NAME:
+            left += WIDTHS[AGREEMENT]
+        each = min(left // 2, WIDEST_NAME)
+        for column in (SEGMENT, LINKED):
+            table.setColumnWidth(column, each)
 
     def _showReview(self, review: SavedReview | None) -> None:
         """Fill the table anew; the current segment stays the current one."""
@@ -229,7 +257,7 @@ class ReviewPanel:
             NUMBER: index + 1,
             SEGMENT: row.segment,
             LINKED: row.linkedTitle,
-            AGREEMENT: row.agreement,
+            AGREEMENT: row.agreementTitle,
             DICE: _rounded(row.dice, 2),
             VOLUME: _rounded(row.volume_ml, 2),
             DIAMETER: _rounded(row.longest_mm, 1),
@@ -240,12 +268,12 @@ class ReviewPanel:
             if value is not None:
                 item.setData(qt.Qt.DisplayRole, value)
             flags = qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled
-            if column == SEGMENT:
+            if column == NUMBER:
                 flags = flags | qt.Qt.ItemIsUserCheckable
                 item.setCheckState(qt.Qt.Checked if row.flag else qt.Qt.Unchecked)
                 item.setData(ID_ROLE, row.segment_id)
-                if row.needsLook:
-                    item.setIcon(table.style().standardIcon(qt.QStyle.SP_MessageBoxWarning))
+            if column == SEGMENT and row.needsLook:
+                item.setIcon(table.style().standardIcon(qt.QStyle.SP_MessageBoxWarning))
             if column in (SEGMENT, LINKED, WHY) and value:
                 item.setToolTip(str(value))
             item.setFlags(flags)
@@ -254,7 +282,7 @@ class ReviewPanel:
             table.setCurrentCell(index, SEGMENT)
 
     def _idAt(self, index: int) -> str:
-        item = self.ui.reviewTable.item(index, SEGMENT)
+        item = self.ui.reviewTable.item(index, NUMBER)
         return str(item.data(ID_ROLE)) if item is not None else ""
 
     def _hideRows(self) -> None:
@@ -287,7 +315,7 @@ class ReviewPanel:
             self.session.jump(row)
 
     def _onItemChanged(self, item: Any) -> None:
-        if item.column() == SEGMENT:
+        if item.column() == NUMBER:
             identifier = str(item.data(ID_ROLE))
             self.session.decide(identifier, flag=item.checkState() == qt.Qt.Checked)
 
@@ -306,7 +334,7 @@ class ReviewPanel:
         for index in range(len(self._rows)):
             if self._idAt(index) == row.segment_id:
                 state = qt.Qt.Checked if row.flag else qt.Qt.Unchecked
-                table.item(index, SEGMENT).setCheckState(state)
+                table.item(index, NUMBER).setCheckState(state)
         table.blockSignals(blocked)
         table.viewport().update()
         self._renderDetail()
@@ -339,7 +367,7 @@ def detailText(row: ReviewRow) -> str:
     if row.linked:
         confidence = f" ({row.confidence:.2f})" if row.confidence is not None else ""
         linked = _("linked as {entry}{confidence}, {agreement}").format(
-            entry=row.linkedTitle, confidence=confidence, agreement=row.agreement
+            entry=row.linkedTitle, confidence=confidence, agreement=row.agreementTitle
         )
     first = ": ".join(part for part in (row.segment, linked) if part)
     return "\n".join(part for part in (first, ", ".join(measured), row.reasons) if part)

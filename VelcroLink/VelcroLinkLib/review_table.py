@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import vtk
+from slicer.i18n import tr as _
 
 from velcro_engine.errors import ProtocolError
 
@@ -23,6 +24,7 @@ ATTRIBUTE = "VelcroLink.review"
 SEGMENTATION_ROLE = "VelcroLink.reviewedSegmentation"
 VOLUME_ROLE = "VelcroLink.reviewedVolume"
 TABLE_NAME = "VelcroLink review"
+SAME = "same"  # as the engine says it
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,14 @@ class ReviewRow:
         if self.centre_r is None or self.centre_a is None or self.centre_s is None:
             return None
         return self.centre_r, self.centre_a, self.centre_s
+
+    @property
+    def agreementTitle(self) -> str:
+        """ "same" is not said of a left thalamus that looks like the right one."""
+        sided = bool(self.side and self.linked_side)
+        if self.agreement == SAME and sided and self.side != self.linked_side:
+            return _("other side")
+        return self.agreement
 
     @property
     def linkedTitle(self) -> str:

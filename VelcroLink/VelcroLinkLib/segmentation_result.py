@@ -27,8 +27,9 @@ from .terminology import entryColour, segmentName, terminologyTag
 from .volume_geometry import volumeFingerprint, volumeGeometry
 
 PREVIEW_SEGMENT_ID = "VelcroLinkPreview"
-PREVIEW_COLOUR = (1.0, 0.8, 0.1)
+PREVIEW_COLOUR = (1.0, 0.6, 0.0)
 FILL_OPACITY = 0.3
+OUTLINE_PIXELS = 2  # one pixel is lost on a bright structure
 ATTRIBUTE = "VelcroLink.segmentation"
 
 
@@ -51,6 +52,7 @@ def segmentationForVolume(volumeNode: Any, create: bool = True) -> Any:
         display = node.GetDisplayNode()
         display.SetVisibility2DFill(True)
         display.SetVisibility2DOutline(True)
+        display.SetSliceIntersectionThickness(OUTLINE_PIXELS)
         _putIntoStudy(node, volumeNode)
         node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     elif _referenceGeometry(node) != _geometryText(volumeNode):
