@@ -1,8 +1,13 @@
-"""The real worker process with the stand-in model, plus messages that misbehave on purpose."""
+"""The real worker process with the stand-in model, plus messages that misbehave on purpose.
+
+STANDIN_HOLD names a file; while it exists, encoding a slice does not end. `encoding` beside it
+appears as soon as one is held.
+"""
 
 import os
 import sys
 import time
+from pathlib import Path
 
 import velcro_engine.runtime as runtime
 from velcro_engine import worker
@@ -12,8 +17,16 @@ def open_runtime(model=None):
     from standin_runtime import StandInRuntime
     from velcro_engine.knowledge_base import load_knowledge_base
 
+    class HeldRuntime(StandInRuntime):
+        def encode(self, model_input):
+            hold = os.environ.get("STANDIN_HOLD")
+            while hold and os.path.exists(hold):
+                Path(hold).with_name("encoding").touch()
+                time.sleep(0.01)
+            return super().encode(model_input)
+
     seconds = float(os.environ.get("STANDIN_ENCODE_SECONDS", "0"))
-    return StandInRuntime(load_knowledge_base().entries[:8], seconds)
+    return HeldRuntime(load_knowledge_base().entries[:8], seconds)
 
 
 def noisy(header, payload, context):
@@ -23,14 +36,15 @@ def noisy(header, payload, context):
 
 
 def slow(header, payload, context):
-    for step in range(1000):
-        context.progress(step / 1000, "working")
+    for step in range(360_000):  # an hour
+        context.progress(min(step / 1000, 0.99), "working")
         time.sleep(0.01)
     return {"type": "slow"}, b""
 
 
 def stuck(header, payload, context):
-    time.sleep(60)
+    context.progress(1.0, "stuck from now on")
+    time.sleep(3600)
     return {"type": "stuck"}, b""
 
 

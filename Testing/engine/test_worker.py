@@ -84,6 +84,14 @@ class Client:
             self.process.wait()
 
 
+def wait_for(condition) -> None:
+    """Until `condition()` holds. Fails when it never does."""
+    ends = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < ends, "it never came"
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def client(tmp_path):
     made = Client(tmp_path)
@@ -168,30 +176,33 @@ def test_entry_and_search_answer_from_the_knowledge_base(client):
 
 
 def test_the_newest_link_wins(tmp_path):
-    client = Client(tmp_path, STANDIN_ENCODE_SECONDS="0.4")
+    hold = tmp_path / "hold"
+    client = Client(tmp_path, STANDIN_HOLD=str(hold))
     client.send({"type": "load", "id": 1})
     client.answer(1)
-    for identifier in range(2, 8):
+    hold.touch()
+    client.send(*link_frame(2, question(seed=2)))
+    wait_for(hold.with_name("encoding").exists)
+    for identifier in range(3, 8):
         client.send(*link_frame(identifier, question(seed=identifier)))
-        time.sleep(0.03)
-    outcome = {}
-    while 7 not in outcome:
+    outcome = []
+    while len(outcome) < 4:  # each is told as soon as a newer one comes, while 2 is still at work
         header, _ = client.next("linked", "error")
-        outcome[header["id"]] = header.get("kind", header["type"])
+        outcome.append((header["id"], header.get("kind", header["type"])))
+    assert outcome == [(identifier, "cancelled") for identifier in range(3, 7)]
+    hold.unlink()
+    assert [client.next("linked", "error")[0]["id"] for _ in range(2)] == [2, 7]
     client.close()
-    assert outcome == {2: "linked", **dict.fromkeys(range(3, 7), "cancelled"), 7: "linked"}
 
 
 def test_cancel_ends_a_running_and_a_waiting_request(client):
     client.send({"type": "slow", "id": 1})
     client.send({"type": "slow", "id": 2})
     assert client.next("progress")[0]["id"] == 1
-    start = time.monotonic()
     client.send({"type": "cancel", "cancel_id": 2})
-    assert client.answer(2)[0]["kind"] == "cancelled"
+    assert client.answer(2)[0]["kind"] == "cancelled"  # while 1 is at work, for an hour yet
     client.send({"type": "cancel", "cancel_id": 1})
     assert client.answer(1)[0]["kind"] == "cancelled"
-    assert time.monotonic() - start < 5
     client.send({"type": "noisy", "id": 3}, b"abc")
     assert client.answer(3)[1] == b"cba"
 
@@ -270,19 +281,15 @@ def test_a_damaged_stream_ends_the_worker_with_a_reason(tmp_path, data):
 
 
 def test_the_worker_leaves_when_stdin_closes(client):
-    start = time.monotonic()
     client.send({"type": "noisy", "id": 1})
     client.answer(1)
     assert client.close() == 0
-    assert time.monotonic() - start < 5
 
 
 def test_the_worker_leaves_even_while_stuck_in_work(client):
     client.send({"type": "stuck", "id": 1})
-    time.sleep(0.3)
-    start = time.monotonic()
-    client.close()
-    assert time.monotonic() - start < 5
+    client.next("progress")
+    client.close()  # waits for a minute at most, and it is stuck for an hour
 
 
 def test_bye_ends_the_worker(client):
@@ -298,7 +305,7 @@ def test_the_worker_leaves_when_its_client_is_killed(tmp_path):
         " stdout=subprocess.PIPE)\n"
         "worker.stdout.read(4)\n"
         "print(worker.pid, flush=True)\n"
-        "time.sleep(60)\n"
+        "time.sleep(3600)\n"
     )
     environment = {
         **os.environ,
@@ -314,12 +321,11 @@ def test_the_worker_leaves_when_its_client_is_killed(tmp_path):
     worker = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
-    for _ in range(100):
-        if not _alive(worker):
-            return
-        time.sleep(0.1)
-    os.kill(worker, 9)
-    pytest.fail("the worker stayed behind")
+    try:
+        wait_for(lambda: not _alive(worker))
+    finally:
+        if _alive(worker):
+            os.kill(worker, 9)
 
 
 def _alive(pid: int) -> bool:

@@ -4,6 +4,8 @@ Run as `python scripted_worker.py '{"linkSeconds": 0.2, ...}'`. It speaks the re
 nothing: the mask of every answer is the request's box. Script keys, all optional:
 
 startSeconds, linkSeconds   how long start and each link take
+linkGate                    a file; links last until it exists
+deafGate                    a file; once loaded, nothing more is read from stdin until it exists
 deaf                        cancels are not listened to
 dieAtStart, dieOnLink       ends without a word (dieOnLink: a file; dies as long as it does not
                             exist, and makes it: dies once)
@@ -49,6 +51,11 @@ def fail(header, kind, message):
     send({"type": "error", "id": header["id"], "kind": kind, "message": message, "detail": ""})
 
 
+def isOpen(gate):
+    """Whether a gate's file is there; a gate that the script does not name is open."""
+    return gate not in script or os.path.exists(script[gate])
+
+
 def link(header, payload):
     marker = script.get("dieOnLink")
     if marker == "always":
@@ -58,7 +65,7 @@ def link(header, payload):
         os._exit(3)
     request = SliceRequest.from_message(header["request"], payload)
     ends = time.monotonic() + script.get("linkSeconds", 0.0)
-    while time.monotonic() < ends:
+    while time.monotonic() < ends or not isOpen("linkGate"):
         if header["id"] in cancelled and not script.get("deaf"):
             fail(header, "cancelled", "Cancelled.")
             return
@@ -137,6 +144,8 @@ def main():
         with wake:
             queue.append(frame)
             wake.notify()
+        while frame[0]["type"] == "load" and not isOpen("deafGate"):
+            time.sleep(0.01)
     if script.get("ignoreEnd"):
         time.sleep(600)
     os._exit(0)

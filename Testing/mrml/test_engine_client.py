@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,12 +14,13 @@ import numpy as np
 import pytest
 
 from velcro_engine.request import SliceRequest
-from VelcroLinkLib.engine_client import EngineClient, EngineState
+from VelcroLinkLib.engine_client import CANCEL_SECONDS, EngineClient, EngineState
 from VelcroLinkLib.slice_grid import SliceGrid
 from VelcroLinkLib.slice_request import PlacedRequest
 
 WORKER = str(Path(__file__).with_name("scripted_worker.py"))
-PATIENCE = 20.0  # seconds; only a hanging test gets there
+PATIENCE = 60.0  # seconds; only a hanging test gets there
+NEVER = 3600.0  # seconds; what lasts as long is only over when it is ended
 
 
 class Panel:
@@ -27,7 +29,6 @@ class Panel:
     def __init__(self, client):
         self.client = client
         self.states, self.linked, self.failed, self.dropped, self.progress = [], [], [], [], []
-        self.longestPoll = 0.0
         client.stateChanged.connect(lambda state, message: self.states.append(state.value))
         client.linked.connect(lambda result, placed: self.linked.append((result, placed)))
         client.linkFailed.connect(lambda *failure: self.failed.append(failure))
@@ -38,9 +39,7 @@ class Panel:
         ends = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < ends, (self.client.state, self.client.log, self.states)
-            started = time.monotonic()
             self.client.poll()
-            self.longestPoll = max(self.longestPoll, time.monotonic() - started)
             time.sleep(0.005)
 
     def untilState(self, state):
@@ -66,7 +65,23 @@ def makePanel():
         process = panel.client._process
         panel.client.stop(0.0)
         if process is not None:
-            assert process.waitUntilGone(5.0)
+            assert process.waitUntilGone(PATIENCE)
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """A file that a scripted worker waits for; `gate.touch()` lets it go on."""
+    return tmp_path / "gate"
+
+
+class Clock:
+    """The client's clock, moved by the test: on a busy machine no deadline passes by itself."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
 
 
 def placed(x=5.0, sliceSeed=0, fingerprint="v1", size=32):
@@ -88,7 +103,7 @@ def isAlive(pid):
         return False
 
 
-def untilGone(pid, seconds=5.0):
+def untilGone(pid, seconds=PATIENCE):
     ends = time.monotonic() + seconds
     while isAlive(pid):
         assert time.monotonic() < ends, f"process {pid} is still there"
@@ -165,27 +180,25 @@ class TestLink:
         assert result.entries[0].id == "hippocampus" and result.mask[6, 6]
         panel.untilState(EngineState.READY)
 
-    def test_newest_wins_while_dragging(self, makePanel):
-        panel = makePanel({"linkSeconds": 0.1})
+    def test_newest_wins_while_dragging(self, makePanel, gate):
+        panel = makePanel({"linkGate": str(gate)})
         questions = [placed(x / 4) for x in range(40)]
         for question in questions:
             panel.client.link(question)
             panel.client.poll()
+        gate.touch()
         panel.until(lambda: panel.linked and panel.linked[-1][1] is questions[-1])
         shown = [questions.index(asked) for _, asked in panel.linked]
-        assert shown == sorted(shown) and len(shown) < 10
-        assert shown[0] == 0, "the one under way on the same slice is shown too"
+        assert shown == [0, 39], "the one under way on the same slice is shown too"
 
     def test_link_on_another_slice_replaces_the_one_under_way(self, makePanel):
-        panel = makePanel({"linkSeconds": 5.0})
+        panel = makePanel({"linkSeconds": NEVER})
         panel.client.link(placed(sliceSeed=1))
         panel.until(lambda: panel.progress)
         panel.client._commandLine[-1] = "{}"
-        started = time.monotonic()
         panel.client.link(placed(sliceSeed=2))
         running = panel.client._inFlight
         panel.until(lambda: panel.client._inFlight not in (None, running))
-        assert time.monotonic() - started < 2.0
         assert not panel.failed, "what was replaced has not failed"
 
     def test_result_for_a_volume_that_changed_is_dropped(self, makePanel):
@@ -213,18 +226,33 @@ class TestLink:
         panel.until(lambda: panel.linked)
         panel.untilState(EngineState.READY)
 
-    def test_polling_never_blocks_although_the_worker_does_not_read(self, makePanel):
-        """64 requests of 1 MB: more than any pipe holds."""
-        panel = makePanel({"linkSeconds": 0.02})
-        longest = 0.0
+    def test_polling_never_blocks_although_the_worker_does_not_read(self, makePanel, gate):
+        """64 requests of 1 MB, more than any pipe holds, to a worker that reads none of them before
+        the gate opens. If a call waited for it, only the watchdog would open the gate."""
+        panel = makePanel({"deafGate": str(gate)})
+        opened = []
+
+        def watchdog():
+            opened.append("by the watchdog")
+            gate.touch()
+
+        timer = threading.Timer(PATIENCE, watchdog)
+        timer.start()
+        answers = []
         for x in range(64):
-            question = placed(x / 8, sliceSeed=x, size=1024)
-            started = time.monotonic()
-            panel.client.link(question)
+            panel.client.link(placed(x / 8, sliceSeed=x, size=1024))
+            panel.client.ask(
+                "entry",
+                {"entry_id": str(x)},
+                bytes(1 << 20),
+                onAnswer=lambda header, payload: answers.append(header["entry"]["id"]),
+            )
             panel.client.poll()
-            longest = max(longest, time.monotonic() - started)
+        assert not opened and not answers and not panel.linked
+        timer.cancel()
+        gate.touch()
         panel.until(lambda: not panel.client.isBusy)
-        assert max(longest, panel.longestPoll) < 0.1
+        assert answers == [str(x) for x in range(64)] and panel.linked
 
 
 class TestAsk:
@@ -259,7 +287,7 @@ class TestAsk:
         assert answers == ["entry"]
 
     def test_question_ends_with_an_error_when_the_worker_dies(self, makePanel):
-        panel = makePanel({"searchSeconds": 30})
+        panel = makePanel({"searchSeconds": NEVER})
         errors = []
         panel.client.ask("search", {"text": "x"}, onError=lambda *error: errors.append(error))
         os.kill(panel.client.processId, signal.SIGKILL)
@@ -268,44 +296,51 @@ class TestAsk:
 
 
 class TestCancel:
-    def test_worker_that_listens_is_ready_within_a_second_and_stays(self, makePanel):
-        panel = makePanel({"linkSeconds": 30})
+    def test_worker_that_listens_is_ready_again_and_stays(self, makePanel):
+        """The clock stands still: only the worker's own answer ends the waiting."""
+        panel = makePanel({"linkSeconds": NEVER}, clock=Clock())
         panel.client.link(placed())
         panel.until(lambda: panel.progress)
-        pid, started = panel.client.processId, time.monotonic()
+        pid = panel.client.processId
         panel.client.cancel()
         assert panel.client.state is EngineState.CANCELLED
         panel.untilState(EngineState.READY)
-        assert time.monotonic() - started < 1.0
         assert panel.client.processId == pid and not panel.linked and not panel.failed
 
-    def test_worker_that_does_not_listen_is_killed_and_restarted(self, makePanel, tmp_path):
-        pidFile = tmp_path / "child"
-        panel = makePanel({"linkSeconds": 30, "deaf": True, "child": str(pidFile)})
+    def test_worker_that_does_not_listen_is_killed_within_a_second_and_restarted(
+        self, makePanel, tmp_path
+    ):
+        pidFile, clock = tmp_path / "child", Clock()
+        panel = makePanel({"linkSeconds": NEVER, "deaf": True, "child": str(pidFile)}, clock=clock)
         panel.client.link(placed())
         panel.until(lambda: panel.progress)
-        pid, child, started = panel.client.processId, int(pidFile.read_text()), time.monotonic()
+        pid, child = panel.client.processId, int(pidFile.read_text())
         panel.client.cancel()
-        panel.until(lambda: panel.client.state is EngineState.RESTARTING)
-        assert time.monotonic() - started < 1.0
-        untilGone(pid, 1.0)
-        untilGone(child, 1.0)
+        clock.now += CANCEL_SECONDS - 0.01
+        panel.client.poll()
+        assert panel.client.state is EngineState.CANCELLED and isAlive(pid)
+        clock.now += 0.02
+        panel.client.poll()
+        assert panel.client.state is EngineState.RESTARTING and CANCEL_SECONDS < 1.0
+        untilGone(pid)
+        untilGone(child)
         panel.untilState(EngineState.READY)
         assert panel.states[-3:] == ["cancelled", "restarting", "ready"]
         assert not panel.failed, "cancelled is not failed"
 
-    def test_link_asked_right_after_a_cancel_is_answered(self, makePanel):
-        panel = makePanel({"linkSeconds": 0.3})
+    def test_link_asked_right_after_a_cancel_is_answered(self, makePanel, gate):
+        panel = makePanel({"linkGate": str(gate)})
         panel.client.link(placed())
         panel.until(lambda: panel.progress)
         panel.client.cancel()
         question = placed(9.0)
         panel.client.link(question)
+        gate.touch()
         panel.until(lambda: panel.linked)
         assert [asked for _, asked in panel.linked] == [question]
 
     def test_cancelling_the_start_ends_the_worker(self, makePanel):
-        panel = makePanel({"startSeconds": 30}, start=False)
+        panel = makePanel({"startSeconds": NEVER}, start=False)
         panel.client.start()
         panel.until(lambda: panel.client.processId is not None)
         pid = panel.client.processId
@@ -323,12 +358,13 @@ class TestCancel:
 
 
 class TestCrash:
-    def test_killed_worker_is_restarted_and_the_region_linked(self, makePanel):
-        panel = makePanel({"linkSeconds": 0.3})
+    def test_killed_worker_is_restarted_and_the_region_linked(self, makePanel, gate):
+        panel = makePanel({"linkGate": str(gate)})
         question = placed()
         panel.client.link(question)
         panel.until(lambda: panel.progress)
         os.kill(panel.client.processId, signal.SIGKILL)
+        gate.touch()
         panel.until(lambda: panel.linked)
         assert "restarting" in panel.states and "failed" not in panel.states
         assert panel.linked[0][1] is question
@@ -366,16 +402,22 @@ class TestEnd:
         pidFile = tmp_path / "child"
         panel = makePanel({"child": str(pidFile), "ignoreEnd": True})
         pid, child = panel.client.processId, int(pidFile.read_text())
-        started = time.monotonic()
         panel.client.stop(grace)
-        # Below the longer grace, so waiting for it is noticed; above what a busy machine adds.
-        assert time.monotonic() - started < 0.4, "stopping does not wait"
         assert panel.client.state is EngineState.STOPPED
-        untilGone(pid, 3.0)
-        untilGone(child, 3.0)
+        untilGone(pid)
+        untilGone(child)
+
+    def test_stop_does_not_wait_for_the_worker(self, makePanel):
+        """It leaves neither by itself nor within the grace: whoever waited would never return."""
+        panel = makePanel({"ignoreEnd": True})
+        pid = panel.client.processId
+        panel.client.stop(NEVER)
+        assert panel.client.state is EngineState.STOPPED and isAlive(pid)
+        os.kill(pid, signal.SIGKILL)
+        untilGone(pid)
 
     def test_stop_while_starting_and_linking(self, makePanel):
-        for script, start in (({"startSeconds": 5}, False), ({"linkSeconds": 5}, True)):
+        for script, start in (({"startSeconds": NEVER}, False), ({"linkSeconds": NEVER}, True)):
             panel = makePanel(script, start=start)
             panel.client.link(placed())
             panel.until(lambda panel=panel: panel.client.processId is not None)
@@ -391,7 +433,7 @@ class TestEnd:
             panel.client.start()
             process = panel.client._process
             panel.client.stop(0.0)
-            assert process.waitUntilGone(5.0)
+            assert process.waitUntilGone(PATIENCE)
             assert process.pid is None or not isAlive(process.pid)
 
     def test_worker_leaves_when_slicer_dies(self, tmp_path):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -110,29 +109,34 @@ def test_volume_that_changes_while_linking_gets_no_stale_mask(scene, sliceNode, 
     assert not panel.linked
 
 
-def test_dragging_shows_the_last_region(scene, sliceNode, volume, makePanel):
-    panel = makePanel([STAND_IN], {"STANDIN_ENCODE_SECONDS": "0.2"})
+def test_dragging_shows_the_last_region(scene, sliceNode, volume, makePanel, tmp_path):
+    hold = tmp_path / "hold"
+    panel = makePanel([STAND_IN], {"STANDIN_HOLD": str(hold)})
     panel.untilState(EngineState.READY)
+    hold.touch()
     questions = [question(scene, sliceNode, volume, shift) for shift in np.linspace(-4, 4, 12)]
     for one in questions:
         panel.client.link(one)
         panel.client.poll()
+    hold.unlink()
     panel.until(lambda: panel.linked and panel.linked[-1][1] is questions[-1])
-    assert len(panel.linked) <= 3
+    assert [asked for _, asked in panel.linked] == [questions[0], questions[-1]]
 
 
-def test_cancel_and_crash_leave_a_working_panel(scene, sliceNode, volume, makePanel):
-    panel = makePanel([STAND_IN], {"STANDIN_ENCODE_SECONDS": "5"})
+def test_cancel_and_crash_leave_a_working_panel(scene, sliceNode, volume, makePanel, tmp_path):
+    hold = tmp_path / "hold"
+    panel = makePanel([STAND_IN], {"STANDIN_HOLD": str(hold)})
     panel.untilState(EngineState.READY)
+    hold.touch()
     panel.client.link(question(scene, sliceNode, volume))
     panel.untilState(EngineState.LINKING)
-    started, pid = time.monotonic(), panel.client.processId
+    pid = panel.client.processId
     panel.client.cancel()
     panel.until(lambda: panel.client.state is not EngineState.CANCELLED)
-    assert time.monotonic() - started < 1.0
+    hold.unlink()  # the worker that was cancelled is not waited for; the next one is not held
     panel.untilState(EngineState.READY)
     if panel.client.processId != pid:
-        untilGone(pid, 1.0)
+        untilGone(pid)
     os.kill(panel.client.processId, signal.SIGKILL)
     panel.untilState(EngineState.RESTARTING)
     panel.untilState(EngineState.READY)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -213,19 +212,17 @@ def test_an_error_while_linking_is_shown_inline(driver):
 
 
 @pytest.mark.parametrize("deaf", [False, True], ids=["listening worker", "deaf worker"])
-def test_cancel_ends_a_link_in_under_a_second(driver, deaf):
+def test_cancel_ends_a_link_that_would_last_an_hour(driver, deaf):
     driver.add_volume()
     driver.place_roi(*CORNERS)
     driver.wait_linked()
-    driver.script(link_seconds=30, deaf=deaf)
+    driver.script(link_seconds=3600, deaf=deaf)
     driver.press(driver.ui.linkAgainButton)
     driver.wait_until(lambda: driver.state == "linking", "linking")
     driver.wait(0.1)
-    started = time.monotonic()
     driver.script()
     driver.press(driver.ui.cancelButton)
     driver.wait_until(lambda: driver.state in ("ready", "restarting"), "the end")
-    assert time.monotonic() - started < 1.0
     driver.wait_until(lambda: driver.state == "ready", "being ready")
     driver.press(driver.ui.linkAgainButton)
     driver.wait_linked()
