@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from velcro_engine.errors import InputError, KnowledgeBaseError
 from velcro_engine.knowledge_base import Code, Entry, load_knowledge_base
+from velcro_engine.knowledge_base.entry import entry_to_dict
 from velcro_engine.knowledge_base.importers import BadRows, export_file, import_file
 from velcro_engine.knowledge_base.importers.open_anatomy import annotate_atlas
 from velcro_engine.knowledge_base.store import KnowledgeBase
@@ -51,7 +52,11 @@ codes = st.lists(
     unique_by=lambda code: code.key,
 ).map(tuple)
 definitions = st.one_of(
-    st.just(""), names, st.sampled_from(["One.\nTwo.", 'A, "b"; c\td', "=cmd", "-1", "@x", "'="])
+    st.just(""),
+    names,
+    st.sampled_from(
+        ["One.\nTwo.", "One.\r\nTwo.\rThree.", 'A, "b"; c\td', "=cmd", "-1", "@x", "'="]
+    ),
 )
 entry_strategy = st.builds(
     Entry,
@@ -167,6 +172,67 @@ def test_a_corrupt_atlas_gives_one_clear_line(tmp_path, bundled):
         with pytest.raises(KnowledgeBaseError) as caught:
             import_file(write(tmp_path, "atlas.json", content), "openanatomy", bundled)
         assert message in caught.value.message
+
+
+def _with_each_part_replaced(value, junk):
+    """Copies of a JSON value in which one part after the other is something else."""
+    yield junk
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield {name: other for name, other in value.items() if name != key}
+            for changed in _with_each_part_replaced(part, junk):
+                yield value | {key: changed}
+    elif isinstance(value, list):
+        for place, part in enumerate(value):
+            for changed in _with_each_part_replaced(part, junk):
+                yield [*value[:place], changed, *value[place + 1 :]]
+
+
+FOREIGN_TYPES = {
+    "SegmentationCodes": {
+        "Category": [
+            {
+                "CodeValue": "123037004",
+                "Type": [
+                    {
+                        "CodingSchemeDesignator": "99X",
+                        "CodeValue": "q1",
+                        "CodeMeaning": "Foo bar",
+                        "Modifier": [{"CodeValue": "7771000"}],
+                    }
+                ],
+            }
+        ]
+    },
+    "velcrolink": {"order": ["foo_bar"]},
+}
+ATLAS = [
+    {"@id": "#1", "@type": ["Structure"], "annotation": {"name": "Left liver", "xref": ["A:1"]}},
+    {"@id": "#2", "@type": "Group", "annotation": {"name": "Lungs"}, "member": ["#1"]},
+]
+
+
+@pytest.mark.parametrize("junk", [None, 1, [], {}, [[]], [{}], "a\nb\x1b[31m\u202e", "x" * 3000])
+@pytest.mark.parametrize(
+    ("name", "form"), [("a.json", "json"), ("a.term.json", "term"), ("atlas.json", "openanatomy")]
+)
+def test_any_part_of_another_type_is_read_or_refused_in_one_line(
+    tmp_path, bundled, name, form, junk
+):
+    small = KnowledgeBase(bundled.entries[:80], ())
+    whole = {
+        "json": {"entries": [entry_to_dict(bundled.by_id["vagus_nerve"])]},
+        "term": FOREIGN_TYPES,
+        "openanatomy": ATLAS,
+    }[form]
+    for value in _with_each_part_replaced(whole, junk):
+        path = write(tmp_path, name, json.dumps(value))
+        try:
+            import_file(path, form, small)
+            if form == "openanatomy":
+                annotate_atlas(path, bundled, tmp_path / "out.json")
+        except KnowledgeBaseError as error:
+            assert error.message.isprintable(), error.message
 
 
 def test_parents_that_make_a_circle_are_refused(tmp_path):

@@ -100,6 +100,7 @@ class EntryError(ValueError):
     """An entry breaks a rule; `field` names where. Callers add file and line."""
 
     def __init__(self, field: str, reason: str) -> None:
+        field, reason = " ".join(field.split()), " ".join(reason.split())
         super().__init__(f"{field}: {reason}")
         self.field = field
         self.reason = reason

@@ -54,7 +54,14 @@ def parse(path: Path, content: str) -> Any:
             f"{path.name}: line {error.lineno} is not JSON: {error.msg}. Nothing was imported."
         ) from None
     except (ValueError, RecursionError) as error:
-        raise KnowledgeBaseError(f"{path.name}: cannot be read as JSON.", repr(error)) from None
+        reason = (
+            "is nested too deeply to be read"
+            if isinstance(error, RecursionError)
+            else "holds a number that is too long"
+        )
+        raise KnowledgeBaseError(
+            f"{path.name}: {reason}. Nothing was imported.", repr(error)
+        ) from None
 
 
 def _records(path: Path, content: str) -> list[Any]:

@@ -85,7 +85,7 @@ def annotate_atlas(source: Path, kb: KnowledgeBase, target: Path) -> tuple[int, 
         present = annotation.get("xref", [])
         present = present if isinstance(present, list) else [present]
         own = [f"{code.key[0]}:{code.key[1]}" for code in entry.codes]
-        annotation["xref"] = list(dict.fromkeys([*present, *own]))
+        annotation["xref"] = [*present, *(code for code in own if code not in present)]
     write_atomically(target, json.dumps(atlas, indent=1, ensure_ascii=False) + "\n")
     return coded, total
 

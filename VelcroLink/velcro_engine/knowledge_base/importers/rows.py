@@ -60,7 +60,7 @@ class Rows:
 
     def bad(self, place: str, reason: str) -> None:
         """Note a fault, for instance at "line 12"."""
-        self._bad.append(f"{place}: {reason}")
+        self._bad.append(one_line(f"{place}: {reason}"))
 
     @property
     def bad_rows(self) -> list[str]:
@@ -111,6 +111,12 @@ class Rows:
             self.places,
             self.file,
         )
+
+
+def one_line(message: str) -> str:
+    """A message that may quote a damaged file, without line breaks and control characters."""
+    plain = " ".join(message.split())
+    return "".join("?" if unicodedata.category(c) in ("Cc", "Cf") else c for c in plain)
 
 
 def slug(name: str, taken: Collection[str] = ()) -> str:

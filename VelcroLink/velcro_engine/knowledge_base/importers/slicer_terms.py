@@ -19,7 +19,7 @@ from ...resources import write_atomically
 from ..entry import OWN_SCHEME, Entry, code_key, entry_to_dict
 from ..store import KnowledgeBase
 from .json_files import parse
-from .rows import ImportResult, Rows, read_text, root_parent, sentence_case, slug
+from .rows import ImportResult, Rows, one_line, read_text, root_parent, sentence_case, slug
 
 CONTEXT = "Segmentation category and type - VelcroLink"
 _SCHEMA = (
@@ -89,8 +89,9 @@ def import_terms(path: Path, kb: KnowledgeBase) -> ImportResult:
             rows.bad("category", "is not an object with a list Type")
             continue
         kind = _KIND_OF_CATEGORY.get(str(category.get("CodeValue")))
-        if kind is None and not any("velcrolink" in t for t in category["Type"]):
-            shown = str(category.get("CodeMeaning", category.get("CodeValue")))[:60]
+        own = any(isinstance(t, dict) and "velcrolink" in t for t in category["Type"])
+        if kind is None and not own:
+            shown = one_line(str(category.get("CodeMeaning", category.get("CodeValue")))[:60])
             rows.notes.append(f"category '{shown}' left out: it holds no structures")
             continue
         for item in category["Type"]:
@@ -159,7 +160,12 @@ def _record(item: Any, kind: str, rows: Rows) -> dict[str, Any] | str:
     ]
     if isinstance(item.get("UMLSConceptUID"), str) and item["UMLSConceptUID"].strip():
         codes.append({"scheme": "UMLS", "value": item["UMLSConceptUID"], "meaning": name})
-    sides = {m.get("CodeValue") for m in item.get("Modifier") or [] if isinstance(m, dict)}
+    modifiers = item.get("Modifier")
+    sides = {
+        str(modifier.get("CodeValue"))
+        for modifier in (modifiers if isinstance(modifiers, list) else [])
+        if isinstance(modifier, dict)
+    }
     taken = {*rows.entries, *rows.kb.by_id}
     known = rows.kb.find_code(*code_key(codes[0]["scheme"], codes[0]["value"]))
     return {
@@ -176,7 +182,9 @@ def _record(item: Any, kind: str, rows: Rows) -> dict[str, Any] | str:
 def _restore_order(rows: Rows, value: dict[str, Any]) -> None:
     own = value.get("velcrolink")
     order = own.get("order") if isinstance(own, dict) else None
-    if isinstance(order, list) and set(order) == set(rows.entries):
+    if not isinstance(order, list) or not all(isinstance(one, str) for one in order):
+        return
+    if set(order) == set(rows.entries):
         rows.entries = {identifier: rows.entries[identifier] for identifier in order}
 
 

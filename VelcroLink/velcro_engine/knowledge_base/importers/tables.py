@@ -17,7 +17,7 @@ from ...errors import KnowledgeBaseError
 from ...resources import write_atomically
 from ..entry import FIELDS, Entry, entry_to_dict
 from ..store import KnowledgeBase
-from .rows import ImportResult, Rows, read_text, root_parent, slug
+from .rows import ImportResult, Rows, one_line, read_text, root_parent, slug
 
 _LISTS = ("synonyms", "latin", "abbreviations", "modalities", "is_a", "part_of", "places", "links")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "'")
@@ -48,8 +48,9 @@ def import_csv(path: Path, kb: KnowledgeBase, kind: str = "anatomy") -> ImportRe
     for column in columns:
         if column not in FIELDS:
             shown = ", ".join(FIELDS)
+            wrong = one_line(column[:40])
             raise KnowledgeBaseError(
-                f"{path.name}: line 1: '{column[:40]}' is no column; known are {shown}."
+                f"{path.name}: line 1: '{wrong}' is no column; known are {shown}."
             )
     if "name" not in columns or len(set(columns)) != len(columns):
         raise KnowledgeBaseError(f"{path.name}: line 1 must name each column once, 'name' too.")
