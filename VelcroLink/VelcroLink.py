@@ -1,6 +1,5 @@
 """The VelcroLink module of 3D Slicer: wiring between Slicer and VelcroLinkLib."""
 
-import logging
 import os
 from typing import Annotated
 
@@ -90,11 +89,9 @@ class VelcroLinkWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
             self.addObserver(scene, event, self.onSceneChanged)
         self.ui.showPanelButton.connect("toggled(bool)", self.onShowPanel)
-        self.ui.sampleMRHeadButton.connect("clicked(bool)", lambda _c: self.onSample("MRHead"))
-        self.ui.sampleMRBrainTumor1Button.connect(
-            "clicked(bool)", lambda _c: self.onSample("MRBrainTumor1")
-        )
-        self.ui.sampleCTChestButton.connect("clicked(bool)", lambda _c: self.onSample("CTChest"))
+        for name in ("MRHead", "MRBrainTumor1", "CTChest"):
+            button = getattr(self.ui, f"sample{name}Button")
+            button.connect("clicked(bool)", lambda _c, name=name: self.onSample(name))
 
     def cleanup(self) -> None:
         """Called when the application closes, and before a reload."""
@@ -152,12 +149,14 @@ class VelcroLinkWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSample(self, name: str) -> None:
         """Download a sample and show it; the user has just asked for it."""
+        from velcro_engine.errors import InputError
         from VelcroLinkLib.sample_data import loadSample
 
-        with slicer.util.tryWithErrorDisplay(_("The sample could not be loaded."), waitCursor=True):
-            volumeNode = loadSample(name)
-            if volumeNode is not None and self._parameterNode is not None:
-                self._parameterNode.volume = volumeNode
+        self.ui.showPanelButton.checked = True  # says what went wrong, if anything does
+        try:
+            self._parameterNode.volume = loadSample(name)
+        except InputError as error:
+            self.logic.session.notify("warning", error.message)
 
     def onSceneAboutToChange(self, caller, event) -> None:
         """The scene closes or loads: the parameter node may go, nothing may use it meanwhile."""

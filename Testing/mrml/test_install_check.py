@@ -110,6 +110,15 @@ def test_install_from_a_folder_uses_no_network(requirements, packaging, tmp_path
     assert "wheels must be for" in done[0][1]
 
 
+def test_an_installation_that_slicer_runs_at_once_is_reported_too(requirements, packaging):
+    """As with --testing: pip has ended when pip_install returns, and nobody is called."""
+    packaging.isPipInstallInProgress = lambda: False
+    path = requirements("no-such-package-anywhere\n")
+    done = []
+    install(checkInstall(path), lambda *end: done.append(end))
+    assert "internet" in done[0][1] and len(done) == 1
+
+
 def test_second_install_at_the_same_time_waits(requirements, packaging, monkeypatch):
     def busy(*_arguments, **_options):
         raise RuntimeError("A non-blocking pip_install is already in progress.")

@@ -5,8 +5,6 @@ Run `pytest Testing/panel`. `--screenshots` writes the pictures of Resources/Scr
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 from pathlib import Path
 
@@ -62,7 +60,7 @@ def driver(application, slot_errors, worker_script, monkeypatch):
     """The module, freshly loaded in an empty scene; afterwards nothing of it may be left."""
     from PySide6 import QtCore
 
-    from driver import Driver
+    from driver import Driver, assert_gone
     from host import packaging
 
     packaging.reset()
@@ -77,19 +75,3 @@ def driver(application, slot_errors, worker_script, monkeypatch):
     application.unload_module("VelcroLink")
     application.close_scene()
     assert_gone(pid)
-
-
-def assert_gone(pid):
-    """The worker's process must be gone once the module has ended; a busy machine takes a while."""
-    import time
-
-    if pid is None:
-        return
-    end = time.monotonic() + 30.0
-    while time.monotonic() < end:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-        if not Path(f"/proc/{pid}").exists():
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"worker process {pid} is still there")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -177,3 +179,17 @@ def head(seed: int = 1) -> np.ndarray:
         nucleus = ((x - sign * 0.33) / 0.10) ** 2 + ((y - 0.08) / 0.2) ** 2 + (z / 0.3) ** 2
         values[nucleus < 1] = 540
     return (values + noise).clip(0, 1000).astype(np.int16)
+
+
+def assert_gone(pid):
+    """The worker's process must be gone once the module has ended; a busy machine takes a while."""
+    if pid is None:
+        return
+    end = time.monotonic() + 30.0
+    while time.monotonic() < end:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        if not Path(f"/proc/{pid}").exists():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"worker process {pid} is still there")

@@ -163,9 +163,10 @@ def test_a_worker_that_keeps_dying_is_reported_with_a_way_out(driver):
     driver.script()
     driver.press(driver.ui.cancelButton)
     driver.wait_until(lambda: driver.state == "ready", "the restart")
+    assert driver.ui.stateLabel.text == "Ready; the engine was restarted"
     driver.press(driver.ui.linkAgainButton)
     driver.wait_linked()
-    assert driver.candidates
+    assert driver.candidates and "linked in" in driver.ui.stateLabel.text
 
 
 @pytest.mark.parametrize("kind", ["model", "knowledge_base"])
@@ -224,6 +225,8 @@ def test_cancel_ends_a_link_that_would_last_an_hour(driver, deaf):
     driver.press(driver.ui.cancelButton)
     driver.wait_until(lambda: driver.state in ("ready", "restarting"), "the end")
     driver.wait_until(lambda: driver.state == "ready", "being ready")
+    said = "Ready; the engine was restarted" if deaf else "Cancelled"
+    assert driver.ui.stateLabel.text == said
     driver.press(driver.ui.linkAgainButton)
     driver.wait_linked()
     assert driver.candidates
@@ -276,7 +279,7 @@ def test_module_reloaded_while_linking_leaves_one_dock_and_no_process(driver):
         if dock.objectName == "VelcroLinkDockWidget"
     ]
     assert len(docks) == 1
-    from conftest import assert_gone
+    from driver import assert_gone
 
     assert_gone(pid)
     driver.script()

@@ -137,6 +137,8 @@ def test_slicers_samples_are_offered_under_velcrolink(driver, monkeypatch):
     class Source(types.SimpleNamespace):
         pass
 
+    offline = []
+
     class SampleDataLogic:
         downloaded = []
 
@@ -160,9 +162,9 @@ def test_slicers_samples_are_offered_under_velcrolink(driver, monkeypatch):
             ]  # fmt: skip
             return {"BuiltIn": sources}
 
-        def downloadSample(self, name):
+        def downloadSamples(self, name):
             self.downloaded.append(name)
-            return driver.add_volume(name)
+            return [] if offline else [driver.add_volume(name)]
 
     monkeypatch.setitem(
         sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=SampleDataLogic)
@@ -179,6 +181,13 @@ def test_slicers_samples_are_offered_under_velcrolink(driver, monkeypatch):
     assert SampleDataLogic.downloaded == []
     driver.press(driver.module.ui.sampleMRHeadButton)
     assert SampleDataLogic.downloaded == ["MRHead"]
+    assert driver.session.volumeNode.GetName() == "MRHead"
+
+    driver.module.ui.showPanelButton.checked = False
+    offline.append(True)
+    driver.press(driver.module.ui.sampleCTChestButton)
+    assert "CTChest could not be downloaded" in driver.notice and "internet" in driver.notice
+    assert driver.ui.noticeFrame.isVisible()
     assert driver.session.volumeNode.GetName() == "MRHead"
 
 

@@ -142,7 +142,7 @@ class Chaos:
 
 
 def test_200_random_actions_leave_a_working_panel_and_nothing_behind(driver, slot_errors):
-    from conftest import assert_gone
+    from driver import assert_gone
     from host.pythonqt import qt
 
     driver.add_volume()

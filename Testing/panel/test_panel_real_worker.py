@@ -24,8 +24,7 @@ LEFT_VENTRICLE = ([-4.0, 26.0, 18.0], [-26.0, -10.0, 18.0])
 @pytest.fixture
 def real(application, slot_errors, tmp_path, monkeypatch):
     """The module with the real worker and a model."""
-    from conftest import assert_gone
-    from driver import Driver
+    from driver import Driver, assert_gone
     from velcro_engine.errors import VelcroError
     from velcro_engine.runtime import bundled_model_path
 

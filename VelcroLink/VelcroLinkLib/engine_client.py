@@ -288,7 +288,8 @@ class EngineClient:
             if self._questions.get(requestId) is not None:
                 self._send(message, payload)
         self.loaded.emit(header)
-        self._enter(EngineState.READY)
+        wasRestarted = self._state is EngineState.RESTARTING
+        self._enter(EngineState.READY, "Ready; the engine was restarted" if wasRestarted else None)
 
     def _onLinked(self, asked: Question, header: dict[str, Any], payload: bytes) -> None:
         if asked.unwanted:

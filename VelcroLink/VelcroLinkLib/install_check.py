@@ -133,7 +133,10 @@ def install(
     # Wheels only: a hospital computer has no compiler, and a source package runs code to build.
     arguments = ["--only-binary", ":all:", *arguments]
 
+    ended = []
+
     def finished(returnCode: int) -> None:
+        ended.append(returnCode)
         after = checkInstall(state.requirementsPath)
         onDone(after, "" if after.installed else _failure(returnCode, wheelFolder is not None))
 
@@ -153,6 +156,11 @@ def install(
             onDone(state, f"{error} Try again when it has finished.")
         except subprocess.CalledProcessError as error:
             finished(error.returncode)
+        else:
+            # With --testing pip runs to its end at once, and nobody is told of it.
+            isRunning = getattr(slicer.packaging, "isPipInstallInProgress", lambda: True)
+            if not ended and not isRunning():
+                finished(0)
         return
     import slicer.util
 

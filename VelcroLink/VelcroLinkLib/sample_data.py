@@ -6,11 +6,18 @@ checksums included) are listed once more under another category.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from slicer.i18n import tr as _
 
+from velcro_engine.errors import InputError
+
 CATEGORY = "VelcroLink"
+_FAILED = (
+    "The sample {name} could not be downloaded; check the internet connection, or drag an image of "
+    "your own onto Slicer's window."
+)
 SAMPLES = ("MRHead", "MRBrainTumor1", "CTChest")
 
 
@@ -48,11 +55,25 @@ def registerSampleData() -> list[str]:
 def loadSample(name: str) -> Any:
     """Download (or take from Slicer's cache) and show a sample; returns its volume node.
 
-    Called when the user presses the sample's button and at no other time.
+    Called when the user presses the sample's button and at no other time. Raises InputError with
+    what to do when it cannot be had.
     """
-    import SampleData
+    import qt
+    import slicer
 
-    return SampleData.SampleDataLogic().downloadSample(name)
+    slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
+    try:
+        import SampleData
+
+        nodes = SampleData.SampleDataLogic().downloadSamples(name)  # empty when downloading failed
+    except Exception as error:  # what the Sample Data module raises is not documented
+        logging.info("VelcroLink: sample %s: %r", name, error)
+        raise InputError(_FAILED.format(name=name), repr(error)) from error
+    finally:
+        slicer.app.restoreOverrideCursor()
+    if not nodes:
+        raise InputError(_FAILED.format(name=name))
+    return nodes[0]
 
 
 def _builtInSource(logic: Any, name: str) -> Any | None:

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from velcro_engine.errors import VelcroError
 
 from .engine_client import EngineClient, EngineState
+from .engine_state import STATE_MESSAGES
 from .install_check import InstallState, checkInstall, install
 from .link_session import LinkSession
 
@@ -67,7 +68,8 @@ class StateLine:
         if state in WORKING and self._progressText:
             return self._progressText
         milliseconds = outcome.milliseconds if outcome is not None else None
-        if state is EngineState.READY and milliseconds is not None:
+        plainlyReady = self._client.message == STATE_MESSAGES[EngineState.READY]
+        if state is EngineState.READY and plainlyReady and milliseconds is not None:
             return _("Ready, linked in {milliseconds:.0f} ms").format(milliseconds=milliseconds)
         return self._client.message
 
