@@ -41,7 +41,7 @@ def main() -> None:
     print(json.dumps(figures["time"]))
     if not args.only_time:
         from velcro_engine.training.cli import Progress, print_metrics
-        from velcro_engine.training.volume_evaluation import evaluate_review
+        from velcro_engine.training.review_evaluation import evaluate_review
 
         with tempfile.TemporaryDirectory() as folder:
             figures["planted"] = evaluate_review(args, Path(folder), Progress())
@@ -58,14 +58,14 @@ def time_of_brain(args: argparse.Namespace) -> dict:
     from velcro_engine.review import review_segmentation
     from velcro_engine.review.page import review_page
     from velcro_engine.training.evaluate_linking import peak_memory_mb
-    from velcro_engine.training.volume_evaluation import _keys, _labelled
+    from velcro_engine.training.volume_cases import labelled_volume, volume_keys
 
     linker = None if args.model == "none" else open_linker(args.model, args.kb)
     base = load_knowledge_base(args.kb) if linker is None else linker.knowledge_base
     best = None
-    for key in _keys(args)[:5]:
+    for key in volume_keys(args)[:5]:
         try:
-            volume, segmentation = _labelled(Path(args.data), key)
+            volume, segmentation = labelled_volume(Path(args.data), key)
         except InputError:
             continue
         if best is None or len(segmentation.segments) > len(best[2].segments):

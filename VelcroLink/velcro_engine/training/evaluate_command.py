@@ -20,8 +20,8 @@ TASKS = {
     "grounding": ("velcro_engine.training.case_evaluation", "evaluate_grounding"),
     "ober": ("velcro_engine.training.report_evaluation", "evaluate_ober_command"),
     "report-retrieval": ("velcro_engine.training.report_evaluation", "evaluate_retrieval_command"),
-    "review": ("velcro_engine.training.volume_evaluation", "evaluate_review"),
-    "propagate": ("velcro_engine.training.volume_evaluation", "evaluate_propagate"),
+    "review": ("velcro_engine.training.review_evaluation", "evaluate_review"),
+    "propagate": ("velcro_engine.training.propagation_evaluation", "evaluate_propagate"),
 }
 REPORT_TASKS = ("ober", "report-retrieval")  # read a table, not folders of images
 BASELINE_TASKS = ("linking", *REPORT_TASKS)

@@ -9,7 +9,6 @@ or part of a labelled entity, or that one is a kind or part of, counts as absent
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 import zlib
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import VelcroError
 from ..grounding import Grounding, ground, threshold_of, view_slice
 from ..knowledge_base import KnowledgeBase
 from ..knowledge_base.search import SearchIndex
@@ -26,6 +24,7 @@ from ..linker import Linker, open_linker
 from ..phrases import read_phrase
 from .benchmark_samples import Sample, case_slices, interior_point
 from .case_data import read_labels
+from .case_loop import readable_cases, write_dataclass_rows
 from .region_samples import SEED, benchmark_of, groups_of, interval, query_keys
 
 STEP_MM = 16.0  # at least, between slices
@@ -59,13 +58,13 @@ def evaluate_grounding(args: argparse.Namespace, folder: Path, progress: Any) ->
     tables = _tables(Path(args.data), keys)
     rows: list[Row] = []
     problems: list[str] = []
-    for number, key in enumerate(keys):
-        progress(number, len(keys), key)
-        try:
-            rows += _case_rows(linker, index, args, key, tables)
-        except VelcroError as error:
-            problems.append(f"{key}: {error.message}")
-    _write_rows(folder / "grounding.csv", rows)
+
+    def measured(key: str) -> list[Row]:
+        return _case_rows(linker, index, args, key, tables)
+
+    for _, found in readable_cases(keys, measured, progress, problems):
+        rows += found
+    write_dataclass_rows(folder / "grounding.csv", Row, rows)
     absent = np.array([row.score for row in rows if row.kind != "present"])
     return {
         "task": "grounding",
@@ -233,11 +232,3 @@ def _figures(rows: list[Row]) -> dict[str, Any]:
             if those:
                 found[f"absent_rejected_{kind}"] = round(float(np.mean(those)), 4)
     return found
-
-
-def _write_rows(path: Path, rows: list[Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        names = list(Row.__dataclass_fields__)
-        writer.writerow(names)
-        writer.writerows([getattr(row, name) for name in names] for row in rows)

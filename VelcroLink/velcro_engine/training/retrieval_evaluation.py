@@ -15,7 +15,6 @@ text embedding does.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import tempfile
 import time
@@ -29,11 +28,11 @@ from ..attributes import measure
 from ..cases import CaseLibrary, Item, LocationCondition, Query
 from ..cases.labelled_folder import Region, answered, sample_item
 from ..cases.places import condition_of_link, picture_zone
-from ..errors import VelcroError
 from ..linker import Linker, open_linker
 from ..ranking import side_of
 from ..result import LinkedEntry, LinkResult
 from .benchmark_samples import Sample
+from .case_loop import readable_cases, write_dataclass_rows
 from .region_phrases import RegionPhrases, Truth
 from .region_samples import (
     SliceSamples,
@@ -86,13 +85,11 @@ def evaluate_retrieval(args: argparse.Namespace, folder: Path, progress: Any) ->
         library = CaseLibrary(Path(place) / "library.sqlite3")
         truths: dict[int, Truth] = {}
         phrases = RegionPhrases(linker)
-        for number, key in enumerate(others):
-            progress(number, len(others), f"library {key}")
-            try:
-                found = _regions(linker, data, key, step, LIBRARY_PER_CASE)
-            except VelcroError as error:
-                problems.append(f"{key}: {error.message}")
-                continue
+
+        def kept(key: str) -> list[tuple[Sample, Region]]:
+            return _regions(linker, data, key, step, LIBRARY_PER_CASE)
+
+        for key, found in readable_cases(others, kept, progress, problems, "library "):
             items = [sample_item(names[key], s, r, linker, False) for s, r in found]
             numbers = library.add_many(items, linker.knowledge_base, batch=max(1, len(items)))
             said: dict[Truth, Item] = {}
@@ -103,13 +100,11 @@ def evaluate_retrieval(args: argparse.Namespace, folder: Path, progress: Any) ->
             numbers = library.add_many(texts, linker.knowledge_base, batch=max(1, len(texts)))
             truths |= zip(numbers, said, strict=True)
         rows: list[Row] = []
-        for number, key in enumerate(keys):
-            progress(number, len(keys), f"query {key}")
-            try:
-                found = _regions(linker, data, key, step, QUERIES_PER_CASE)
-            except VelcroError as error:
-                problems.append(f"{key}: {error.message}")
-                continue
+
+        def queries(key: str) -> list[tuple[Sample, Region]]:
+            return _regions(linker, data, key, step, QUERIES_PER_CASE)
+
+        for key, found in readable_cases(keys, queries, progress, problems, "query "):
             asked: dict[Truth, tuple[Sample, Item]] = {}
             for sample, region in found:
                 item = sample_item(names[key], sample, region, linker, False)
@@ -124,7 +119,7 @@ def evaluate_retrieval(args: argparse.Namespace, folder: Path, progress: Any) ->
                 rows += _ask(library, truths, sample, wanted, query, condition, wanted[0], "text")
         size = len(library)
         library.close()
-    _write_rows(folder / "retrieval.csv", rows)
+    write_dataclass_rows(folder / "retrieval.csv", Row, rows)
     return {
         "task": "retrieval",
         "model": linker.runtime.name,
@@ -283,11 +278,3 @@ def _figures(rows: list[Row]) -> dict[str, Any]:
         "map": mean("ap"),
         "map_unconditioned": mean("ap_without"),
     }
-
-
-def _write_rows(path: Path, rows: list[Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        names = list(Row.__dataclass_fields__)
-        writer.writerow(names)
-        writer.writerows([getattr(row, name) for name in names] for row in rows)
