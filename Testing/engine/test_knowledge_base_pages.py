@@ -185,6 +185,9 @@ def browse(tmp_path, address):
         ("oedema around tumour", "peritumoral_edema"),
         ("left lung", "lung"),
         ("document", "hostile"),
+        ("GCT of bone", "giant_cell_tumour_of_bone"),
+        ("broken wrist", "distal_radius_fracture"),
+        ("uvula", "soft_palate"),
     ],
 )
 def test_search_runs_in_a_browser_without_console_messages(atlas, tmp_path, query, expected):

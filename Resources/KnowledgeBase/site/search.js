@@ -1,5 +1,6 @@
 "use strict";
-// Searches the names in names.js as `kb search` does: folded spelling, word order, typing errors.
+// Searches the names in names.js as `kb search` does: folded spelling, word order, typing errors,
+// abbreviations written out and plain words for learned ones; last, rare words of definitions.
 // Names come from entries that anybody may have written: they only ever become text nodes.
 (() => {
   const WHOLE = { grey: "gray", centre: "center", fibre: "fiber", fibres: "fiber", litre: "liter",
@@ -48,64 +49,99 @@
     return score >= 0.6 || (score >= 0.5 && asked.length <= 4) ? score : 0;
   }
 
-  const entries = NAMES.map(([id, kind, names]) => ({
+  const writtenOut = new Map();
+  const entries = NAMES.map(([id, kind, names, short]) => ({
     id, kind, name: names[0],
     names: names.map((name) => ({ name, words: fold(name), joined: fold(name).join("") })),
   }));
+  NAMES.forEach(([, , , short], n) => short.forEach((name) => {
+    const word = fold(name).join(" ");
+    writtenOut.set(word, [...(writtenOut.get(word) || []), entries[n].names[0].words]);
+  }));
   const vocabulary = [...new Set(entries.flatMap((e) => e.names.flatMap((n) => n.words)))];
+
+  // The query with one word replaced by what it stands for or by one that says the same.
+  function oneReplaced(words) {
+    return words.flatMap((word, n) => [
+      ...(Object.hasOwn(SAME, word) ? SAME[word].map((other) => [other]) : []),
+      ...(words.length > 1 ? writtenOut.get(word) || [] : []),
+    ].map((other) => [...new Set([...words.slice(0, n), ...other, ...words.slice(n + 1)])]));
+  }
 
   function search(text) {
     const words = fold(text.slice(0, 200)).slice(0, 12);
     if (!words.length) return [];
     const plain = words.filter((word) => !SIDES.has(word));
-    const tries = plain.length && plain.length < words.length ? [[words, 1], [plain, 0.98]]
-      : [[words, 1]];
+    const query = plain.length ? plain : words;
     const best = new Map();
-    for (const [asked, factor] of tries) {
-      const near = asked.map((word) => {
-        const found = new Map();
-        for (const other of vocabulary) {
-          const score = alike(word, other);
-          if (score) found.set(other, score);
-        }
-        return found;
-      });
-      const joined = asked.join("");
-      const most = Math.floor(joined.length / 4);
-      for (const entry of entries) {
-        for (const { name, words: own, joined: whole } of entry.names) {
-          let score = 0;
-          if (whole === joined) {
-            score = name === entry.name ? 1 : 0.98;
-          } else {
-            let covered = 0, length = 0;
-            asked.forEach((word, n) => {
-              length += word.length;
-              covered += word.length * Math.max(0, ...own.map((o) => near[n].get(o) || 0));
-            });
-            let named = 0, total = 0;
-            for (const word of own) {
-              total += word.length;
-              named += word.length * Math.max(0, ...near.map((found) => found.get(word) || 0));
-            }
-            score = 0.97 * (0.72 * covered / length + 0.28 * named / (total || 1));
-            const errors = most ? distance(joined, whole, most) : 1;
-            if (errors <= most) {
-              score = Math.max(score, 0.98 * (1 - errors / Math.max(joined.length, whole.length)));
-            }
-            if (/^[^a-z]{2,6}$/.test(name)) score = Math.min(score, 0.55);
-          }
-          score *= factor;
-          const known = best.get(entry);
-          if (score >= 0.45 && (!known || score > known.score)) {
-            best.set(entry, { entry, score, name });
-          }
+    match(words, 1, best);
+    if (query.length < words.length) match(query, 0.98, best);
+    const top = () => Math.max(0, ...[...best.values()].map((hit) => hit.score));
+    if (top() < 0.95) {
+      const once = oneReplaced(query);
+      const tried = new Set([query.join(" ")]);
+      for (const wording of [...once, ...once.flatMap(oneReplaced)]) {
+        const key = wording.join(" ");
+        if (tried.has(key) || tried.size > 6) continue;
+        tried.add(key);
+        match(wording, 0.97, best);
+      }
+    }
+    if (top() < 0.85) {
+      for (const word of query) {
+        const entry = Object.hasOwn(RARE, word) ? entries[RARE[word]] : null;
+        if (entry && (best.get(entry)?.score || 0) < 0.7) {
+          best.set(entry, { entry, score: 0.7, name: entry.name });
         }
       }
     }
     return [...best.values()].sort((a, b) => b.score - a.score
       || a.entry.name.length - b.entry.name.length || (a.entry.id < b.entry.id ? -1 : 1))
       .slice(0, SHOWN);
+  }
+
+  // Adds the entries whose names fit the words to `best`: entry -> { entry, score, name }.
+  function match(asked, factor, best) {
+    const near = asked.map((word) => {
+      const found = new Map();
+      for (const other of vocabulary) {
+        const score = alike(word, other);
+        if (score) found.set(other, score);
+      }
+      return found;
+    });
+    const joined = asked.join("");
+    const most = Math.floor(joined.length / 4);
+    for (const entry of entries) {
+      for (const { name, words: own, joined: whole } of entry.names) {
+        let score = 0;
+        if (whole === joined) {
+          score = name === entry.name ? 1 : 0.98;
+        } else {
+          let covered = 0, length = 0;
+          asked.forEach((word, n) => {
+            length += word.length;
+            covered += word.length * Math.max(0, ...own.map((o) => near[n].get(o) || 0));
+          });
+          let named = 0, total = 0;
+          for (const word of own) {
+            total += word.length;
+            named += word.length * Math.max(0, ...near.map((found) => found.get(word) || 0));
+          }
+          score = 0.97 * (0.72 * covered / length + 0.28 * named / (total || 1));
+          const errors = most ? distance(joined, whole, most) : 1;
+          if (errors <= most) {
+            score = Math.max(score, 0.98 * (1 - errors / Math.max(joined.length, whole.length)));
+          }
+          if (/^[^a-z]{2,6}$/.test(name)) score = Math.min(score, 0.55);
+        }
+        score *= factor;
+        const known = best.get(entry);
+        if (score >= 0.45 && (!known || score > known.score)) {
+          best.set(entry, { entry, score, name });
+        }
+      }
+    }
   }
 
   const box = document.getElementById("q");

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import html
 import json
-import re
 import shutil
 import tempfile
 from collections import defaultdict
@@ -20,6 +19,8 @@ from ..errors import InputError
 from ..resources import resource_path
 from .card import CARD_CSS, card_html
 from .entry import Entry
+from .site_mentions import Mentions
+from .site_search import names_js
 from .store import ROOTS, KnowledgeBase
 
 _ASSETS = "KnowledgeBase/site"
@@ -77,22 +78,13 @@ def _write_pages(kb: KnowledgeBase, folder: Path) -> None:
     style = (assets / "style.css").read_text(encoding="utf-8")
     (folder / "assets" / "style.css").write_text(style + CARD_CSS, encoding="utf-8")
     shutil.copyfile(assets / "search.js", folder / "assets" / "search.js")
-    (folder / "assets" / "names.js").write_text(_names(kb), encoding="utf-8")
+    (folder / "assets" / "names.js").write_text(names_js(kb, dict(_KINDS)), encoding="utf-8")
     pages = _Pages(kb)
     for entry in kb.entries:
         (folder / "entries" / f"{entry.id}.html").write_text(pages.entry(entry), encoding="utf-8")
     (folder / "index.html").write_text(pages.index(), encoding="utf-8")
     marker = {"knowledge_base": kb.version, "content": kb.content_hash, "entries": len(kb)}
     (folder / _MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
-
-
-def _names(kb: KnowledgeBase) -> str:
-    """names.js: [id, kind, [preferred name, other names ...]] of every entry."""
-    kinds = dict(_KINDS)
-    rows = [[e.id, kinds[e.kind], list(dict.fromkeys(e.terms))] for e in kb.entries]
-    # Every letter that could end a script or a line in JavaScript is written as an escape.
-    text = json.dumps(rows, ensure_ascii=True, separators=(",", ":"))
-    return f"const NAMES={text.replace('<', chr(92) + 'u003c')};\n"
 
 
 class _Pages:
@@ -109,7 +101,8 @@ class _Pages:
             above = _above(entry)
             if above:
                 self._below[above].append(entry.id)
-        self._mentions = _Mentions(kb)
+        self._counts: dict[str, int] = {}
+        self._mentions = Mentions(kb)
 
     def entry(self, entry: Entry) -> str:
         """Page of one entry, in the folder `entries`."""
@@ -171,8 +164,8 @@ class _Pages:
         for identifier in ids:
             regions[self.kb.by_id[identifier].region].append(identifier)
         return [
-            f'<li><details><summary>{_REGIONS[region]} <span class="count">{len(regions[region])}'
-            f"</span></summary><ul>{''.join(map(self._tree, self._by_name(regions[region])))}</ul>"
+            f'<li><details><summary>{_REGIONS[region]} <span class="count">'
+            f"{sum(1 + self._count(e) for e in regions[region])}</span></summary><ul>{''.join(map(self._tree, self._by_name(regions[region])))}</ul>"
             "</details></li>"
             for region in _REGIONS
             if region in regions
@@ -202,11 +195,23 @@ class _Pages:
             opened = " open" if level <= open_levels else ""
             pieces.append(
                 f"<li><details{opened}><summary>{self._link(value, 'entries/')} "
-                f'<span class="count">{len(below)}</span></summary><ul>'
+                f'<span class="count">{self._count(value)}</span></summary><ul>'
             )
             stack.append((0, "</ul></details></li>"))
             stack += [(level + 1, e) for e in reversed(self._by_name(below))]
         return "".join(pieces)
+
+    def _count(self, identifier: str) -> int:
+        """How many entries of the same kind the hierarchy shows below one."""
+        if identifier not in self._counts:
+            kind = self.kb.by_id[identifier].kind
+            total, waiting = -1, [identifier]
+            while waiting:
+                total += 1
+                below = self._below[waiting.pop()]
+                waiting += [e for e in below if self.kb.by_id[e].kind == kind]
+            self._counts[identifier] = total
+        return self._counts[identifier]
 
     def _path(self, entry: Entry) -> str:
         """Way down to the entry from its top."""
@@ -227,42 +232,6 @@ class _Pages:
         # Ids are lower snake case, so they need no quoting in an address.
         name = html.escape(self.kb.by_id[identifier].name)
         return f'<a href="{folder}{identifier}.html">{name}</a>'
-
-
-class _Mentions:
-    """Which other entries a definition names, so that a reader can compare them."""
-
-    def __init__(self, kb: KnowledgeBase) -> None:
-        self._by_words: dict[tuple[str, ...], str] = {}
-        for entry in kb.entries:
-            for name in () if entry.id in ROOTS else (entry.name, *entry.synonyms):
-                words = tuple(_words(name))
-                if len(words) > 1 or (words and len(words[0]) >= 6):
-                    self._by_words.setdefault(words, entry.id)
-        self._longest = max(map(len, self._by_words), default=0)
-
-    def of(self, entry: Entry) -> list[str]:
-        """Ids in the order of their first mention; the longest name counts."""
-        words = _words(entry.definition)
-        related = {entry.id, *entry.parents, *entry.places}
-        found: dict[str, None] = {}
-        position = 0
-        while position < len(words):
-            step = 1
-            for length in range(min(self._longest, len(words) - position), 0, -1):
-                hit = self._by_words.get(tuple(words[position : position + length]))
-                if hit is not None:
-                    if hit not in related:
-                        found[hit] = None
-                    step = length
-                    break
-            position += step
-        return list(found)
-
-
-def _words(text: str) -> list[str]:
-    found = re.findall(r"[a-z0-9]+", text.casefold())
-    return [w[:-1] if len(w) > 4 and w.endswith("s") and not w.endswith("ss") else w for w in found]
 
 
 def _above(entry: Entry) -> str | None:

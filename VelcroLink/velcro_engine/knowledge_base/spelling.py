@@ -68,7 +68,8 @@ _FILLERS = frozenset({"of", "the", "in", "on", "and", "with", "to", "at", "by", 
 
 
 @lru_cache(maxsize=1)
-def _same_words() -> dict[str, tuple[str, ...]]:
+def same_word_table() -> dict[str, tuple[str, ...]]:
+    """Folded word -> folded words that say the same in the names of entries."""
     same: dict[str, list[str]] = {word: list(others) for word, others in _ONE_WAY.items()}
     for plain, learned in _BOTH_WAYS:
         same.setdefault(plain, []).append(learned)
@@ -78,7 +79,7 @@ def _same_words() -> dict[str, tuple[str, ...]]:
 
 def same_words(word: str) -> tuple[str, ...]:
     """Words that say the same in the names of entries: "kidney" -> ("renal",). Folded both."""
-    return _same_words().get(word, ())
+    return same_word_table().get(word, ())
 
 
 def content_words(text: str) -> list[str]:
