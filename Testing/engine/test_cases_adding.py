@@ -1,5 +1,6 @@
 """What goes into the library: links, labelled folders, report tables; and what must stay out."""
 
+import csv
 import json
 import time
 
@@ -11,7 +12,7 @@ from grounding_runtime import GroundingRuntime, grey_of
 from test_worker import Client
 from velcro_engine import cli
 from velcro_engine.cases import CaseLibrary, Query
-from velcro_engine.cases.adding import add_reports, item_of_link, report_items
+from velcro_engine.cases.adding import CSV_FIELD, add_reports, item_of_link, report_items
 from velcro_engine.cases.deidentify import check_pseudonym, remove_identifiers
 from velcro_engine.cases.places import condition_of_link
 from velcro_engine.cases.record import location_condition
@@ -156,6 +157,18 @@ def test_a_report_of_a_megabyte_is_left_out_and_the_others_kept(linker, library,
     added = add_reports(library, path, linker.runtime, base)
     assert len(added.left_out) == 1 and added.left_out[0].startswith("row 5:")
     assert {"report-1", "report-3", "report-5"} == set(library.cases())
+
+
+def test_reading_reports_leaves_the_limits_of_csv_as_they_were(linker, library, base, tmp_path):
+    before = csv.field_size_limit()
+    path = tmp_path / "reports.csv"
+    path.write_text(REPORTS, encoding="utf-8")
+    add_reports(library, path, linker.runtime, base)
+    assert csv.field_size_limit() == before
+    path.write_text("findings\n" + "x" * (CSV_FIELD + 1), encoding="utf-8")
+    with pytest.raises(InputError, match="is not a sound CSV at line"):
+        add_reports(library, path, linker.runtime, base)
+    assert csv.field_size_limit() == before
 
 
 def test_hostile_markup_is_kept_as_text_and_runs_nowhere(linker, library, base, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ..errors import InputError, VelcroError
 from ..knowledge_base import KnowledgeBase
 from ..meta_entities import MAXIMUM_CHARACTERS, ReadSentence, entry_of, read_report
 from ..report_language.mentions import ABSENT, REMOVED
+from ..report_language.report_file import longest_field
 from ..request import SliceRequest
 from ..result import LinkResult
 from ..runtime import Runtime
@@ -107,7 +108,7 @@ def add_reports(
     check_pseudonym(f"{prefix}-1")
     added = Added()
     waiting: list[Item] = []
-    rows = list(report_rows(path))
+    rows = report_rows(path)
     for number, (line, texts) in enumerate(rows, start=1):
         if progress:
             progress(number, len(rows), "reports")
@@ -190,7 +191,7 @@ def _one_side(sides: Any) -> str | None:
     return named.pop() if named else None
 
 
-def report_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def report_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """(number of the row, {column: text}) of a CSV with reports.
 
     UTF-8 (with or without mark), UTF-16 with mark, and otherwise Windows-1252. Raises InputError
@@ -203,19 +204,22 @@ def report_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     if b"\x00" in data[:4096] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"'{path}' is not a text table; export it as CSV in UTF-8.")
     text = decode(data)
-    csv.field_size_limit(CSV_FIELD)
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-    columns = {key: names[key] for key in TEXT_COLUMNS if key in names}
-    if not columns:
-        raise InputError(f"'{path}' has no column 'findings' or 'impression'; name one so.")
     try:
-        for row in reader:
-            yield reader.line_num, {key: row.get(name) or "" for key, name in columns.items()}
+        with longest_field(CSV_FIELD):
+            names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+            columns = {key: names[key] for key in TEXT_COLUMNS if key in names}
+            rows = [
+                (reader.line_num, {key: row.get(name) or "" for key, name in columns.items()})
+                for row in (reader if columns else ())
+            ]
     except csv.Error as error:
         raise InputError(
             f"'{path}' is not a sound CSV at line {reader.line_num}: {error}."
         ) from error
+    if not columns:
+        raise InputError(f"'{path}' has no column 'findings' or 'impression'; name one so.")
+    return rows
 
 
 def decode(data: bytes) -> str:

@@ -7,9 +7,10 @@ Names are matched without regard to case; a file needs at least one of "findings
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import InputError
@@ -32,21 +33,29 @@ def read_report_file(path: Path | str, needed: Iterable[str] = ()) -> list[dict[
     except csv.Error:
         dialect = "excel"
     delimiter = dialect if isinstance(dialect, str) else dialect.delimiter
-    previous = csv.field_size_limit(MAXIMUM_FIELD)
     try:
-        reader = csv.reader(
-            io.StringIO(text, newline=""), delimiter="," if delimiter == "excel" else delimiter
-        )
-        table = [row for row in reader if any(cell.strip() for cell in row)]
+        with longest_field(MAXIMUM_FIELD):
+            reader = csv.reader(
+                io.StringIO(text, newline=""), delimiter="," if delimiter == "excel" else delimiter
+            )
+            table = [row for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise InputError(
             f"'{path}' is not a readable CSV file ({error}); export it again as UTF-8 CSV."
         ) from error
-    finally:
-        csv.field_size_limit(previous)
     if not table:
         raise InputError(f"'{path}' is empty; export the reports again.")
     return _rows(path, table, tuple(needed))
+
+
+@contextlib.contextmanager
+def longest_field(characters: int) -> Iterator[None]:
+    """While it lasts, CSV fields may be as long; the limit is the whole process's."""
+    previous = csv.field_size_limit(characters)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(previous)
 
 
 def _rows(path: Path, table: list[list[str]], needed: tuple[str, ...]) -> list[dict[str, str]]:
