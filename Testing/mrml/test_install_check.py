@@ -68,6 +68,19 @@ def test_missing_or_old_package_is_named_with_its_size(requirements, line):
     assert state.requirementsPath in state.offlineInstructions
 
 
+def test_onnxruntime_for_graphics_processors_counts_as_onnxruntime(requirements, monkeypatch):
+    import importlib.metadata
+
+    def version(name):
+        if name != "onnxruntime-gpu":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.23.0"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert checkInstall(requirements("onnxruntime>=1.20\n")).installed
+    assert not checkInstall(requirements("onnxruntime>=1.24\n")).installed
+
+
 def test_missing_requirements_file_says_to_reinstall(tmp_path):
     with pytest.raises(InputError, match="again"):
         checkInstall(tmp_path / "none.txt")

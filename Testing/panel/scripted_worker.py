@@ -67,6 +67,7 @@ def load(header, payload, context):
         "model": header.get("model") or "scripted model",
         "knowledge_base": base.version,
         "entries": len(base),
+        "device": header.get("device", "cpu"),
     }, b""
 
 

@@ -219,3 +219,17 @@ def test_settings_of_this_computer_stay_out_of_the_scene(driver):
     values = [node.GetParameter(name) for name in node.GetParameterNames()]
     assert "/some/model" not in " ".join(values)
     assert slicer.util.settingsValue("VelcroLink/Model", "", converter=str) == "/some/model"
+
+
+def test_the_device_is_a_setting_of_this_computer_and_is_told_to_the_engine(driver):
+    from VelcroLinkLib.engine_setup import EngineSettings
+
+    driver.client.start()
+    driver.wait_until(lambda: driver.state == "ready", "the engine")
+    assert "Runs on: processor" in driver.ui.engineLabel.text
+    driver.ui.deviceBox.currentIndex = 1
+    driver.wait_until(lambda: "graphics" in driver.ui.engineLabel.text, "the other device")
+    assert EngineSettings.load().device == "gpu"
+    driver.ui.deviceBox.currentIndex = 0
+    driver.wait_until(lambda: "graphics" not in driver.ui.engineLabel.text, "the first device")
+    assert EngineSettings.load().loadOptions()["device"] == "cpu"

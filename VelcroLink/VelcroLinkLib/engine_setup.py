@@ -17,6 +17,7 @@ import qt
 import slicer
 
 SETTINGS_GROUP = "VelcroLink"
+DEVICES = ("cpu", "gpu")
 WORKER_MODULE = "velcro_engine.worker"
 # For developers and tests: a Python file that is run in place of the worker.
 WORKER_VARIABLE = "VELCROLINK_WORKER"
@@ -24,10 +25,11 @@ WORKER_VARIABLE = "VELCROLINK_WORKER"
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """modelPath, knowledgeBasePath: "" for what comes with VelcroLink."""
+    """modelPath, knowledgeBasePath: "" for what comes with VelcroLink. device: one of DEVICES."""
 
     modelPath: str = ""
     knowledgeBasePath: str = ""
+    device: str = "cpu"
 
     @classmethod
     def load(cls) -> EngineSettings:
@@ -36,12 +38,14 @@ class EngineSettings:
             knowledgeBasePath=slicer.util.settingsValue(
                 f"{SETTINGS_GROUP}/KnowledgeBase", "", converter=str
             ),
+            device=slicer.util.settingsValue(f"{SETTINGS_GROUP}/Device", "cpu", converter=_device),
         )
 
     def save(self) -> None:
         settings = qt.QSettings()
         settings.setValue(f"{SETTINGS_GROUP}/Model", self.modelPath)
         settings.setValue(f"{SETTINGS_GROUP}/KnowledgeBase", self.knowledgeBasePath)
+        settings.setValue(f"{SETTINGS_GROUP}/Device", self.device)
 
     def loadOptions(self) -> dict[str, Any]:
         """Fields of the protocol's load message; None means: what comes with VelcroLink."""
@@ -52,7 +56,13 @@ class EngineSettings:
             "model": self.modelPath or None,
             "knowledge_bases": bases,
             "data": userDataFolder(),
+            "device": self.device,
         }
+
+
+def _device(value: Any) -> str:
+    """What the settings hold, which a person may have edited."""
+    return str(value) if value in DEVICES else DEVICES[0]
 
 
 def bundledKnowledgeBase() -> Path:

@@ -22,6 +22,8 @@ REQUIREMENTS = Path(__file__).resolve().parent.parent / "Resources" / "requireme
 # Of the onnxruntime 1.2x wheels and their dependencies (flatbuffers, protobuf), rounded up.
 DOWNLOAD_MB = {"linux": 20, "win32": 16, "darwin": 36}
 DISK_MB = 85
+# The same library for graphics processors; installing the plain one over it would break it.
+SAME_IMPORT = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-directml")}
 _LINE = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(?:>=\s*([0-9][0-9.]*))?")
 
 
@@ -95,15 +97,25 @@ def checkInstall(requirementsPath: str | Path | None = None) -> InstallState:
         if match is None:
             continue  # a pip option
         name, atLeast = match.group(1), match.group(2)
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+        version = _installedVersion(name)
+        if version is None:
             missing.append(line)
             continue
+        versions[name] = version
         if atLeast is not None and _numbers(versions[name]) < _numbers(atLeast):
             missing.append(line)
     downloadMb = DOWNLOAD_MB.get(sys.platform, max(DOWNLOAD_MB.values())) if missing else 0
     return InstallState(tuple(missing), versions, downloadMb, str(path))
+
+
+def _installedVersion(name: str) -> str | None:
+    """Of a package or of one that is imported under the same name; None when none is there."""
+    for one in (name, *SAME_IMPORT.get(name, ())):
+        try:
+            return importlib.metadata.version(one)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
 
 
 def _numbers(version: str) -> tuple[int, ...]:

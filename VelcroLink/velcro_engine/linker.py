@@ -196,11 +196,14 @@ def open_linker(
     knowledge_bases: Sequence[str | Path] | None = None,
     progress: Progress | None = None,
     examples: bool = True,
+    device: str | None = None,
 ) -> Linker:
     """A linker for a model folder (None: the bundled one) and knowledge-base files (None: the
-    bundled one and the user's own). examples: whether the user's example regions count. Raises ModelError, KnowledgeBaseError or InputError."""
+    bundled one and the user's own). examples: whether the user's example regions count. device:
+    "cpu" (as with None) or "gpu". Raises ModelError, KnowledgeBaseError or InputError."""
     base = load_knowledge_base(active_paths() if knowledge_bases is None else knowledge_bases)
-    linker = Linker(open_runtime(model), base, progress=progress)
+    runtime = open_runtime(model) if device is None else open_runtime(model, device)
+    linker = Linker(runtime, base, progress=progress)
     known = read_examples(linker.runtime.fingerprint) if examples else {}
     if known:
         linker.use_examples(known)

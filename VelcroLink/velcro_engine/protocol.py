@@ -6,7 +6,8 @@ and every answer to it repeats the id.
 
 Worker -> client, unasked: {"type": "hello", "protocol": 1, "engine": version, "pid": n}.
 Client -> worker                                  Worker -> client (final answer)
-  load   {model, knowledge_bases: [...], data}      ready   {model, knowledge_base, entries: n}
+  load   {model, knowledge_bases: [...], data,      ready   {model, knowledge_base, entries: n,
+          device: "cpu" | "gpu"}                            device}
   link   SliceRequest (header key "request")        linked  LinkResult (header key "result")
   entry  {entry_id}                                 entry   {entry}: the whole KB entry as a dict
   search {text, limit}                              found   {entries: [{id, name, score}]}

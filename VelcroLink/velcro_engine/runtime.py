@@ -133,15 +133,16 @@ def bundled_model_path() -> Path:
     return resource_path("Models/velcro-compact")
 
 
-def open_runtime(model: str | os.PathLike[str] | None = None) -> Runtime:
-    """Load a model folder (None or "bundled": the one that ships). Raises ModelError."""
+def open_runtime(model: str | os.PathLike[str] | None = None, device: str = "cpu") -> Runtime:
+    """Load a model folder (None or "bundled": the one that ships). device: "cpu" or "gpu".
+    Raises ModelError, for an impossible device only when the first slice is encoded."""
     folder = model_folder(model)
     kind = folder.config.get("runtime")
     if kind != "onnx":
         raise ModelError(f"'{folder.path}' needs runtime '{kind}', which is not known here.")
     from .model.onnx_runtime import OnnxRuntime
 
-    return OnnxRuntime(folder)
+    return OnnxRuntime(folder, device=device)
 
 
 def calibration_of(config: dict[str, Any]) -> Calibration:

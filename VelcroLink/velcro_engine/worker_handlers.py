@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def load(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict[str, Any], bytes]:
-    """{model, knowledge_bases: [...], data}: all optional. The old ones stay if this fails."""
-    options = {key: header.get(key) for key in ("model", "knowledge_bases", "data")}
+    """{model, knowledge_bases: [...], data, device}: all optional. The old ones stay if this fails."""
+    options = {key: header.get(key) for key in ("model", "knowledge_bases", "data", "device")}
     linker = _open(options, context)
     linker.warm_up()
     context.session.clear()
@@ -28,6 +28,7 @@ def load(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict
         "model": linker.runtime.name,
         "knowledge_base": linker.knowledge_base.version,
         "entries": len(linker.knowledge_base),
+        "device": options["device"] or "cpu",
     }, b""
 
 
@@ -116,4 +117,7 @@ def _open(options: dict[str, Any], context: Context) -> Linker:
         isinstance(bases, list) and all(isinstance(base, str) for base in bases)
     ):
         raise InputError("Knowledge bases must be named by a list of files.")
-    return open_linker(model, bases or None, context.progress)
+    device = options.get("device")
+    if device is not None and not isinstance(device, str):
+        raise InputError("The device must be named: cpu or gpu.")
+    return open_linker(model, bases or None, context.progress, device=device)

@@ -16,6 +16,16 @@ from .preprocess import ModelInput
 from .text_tokenizer import TextTokenizer
 
 TEXT_BATCH = 32
+# of NVIDIA, of Windows, of Apple; which of them is there depends on the onnxruntime package
+GRAPHICS_PROVIDERS = (
+    "CUDAExecutionProvider",
+    "DmlExecutionProvider",
+    "CoreMLExecutionProvider",
+)
+_NO_GRAPHICS = (
+    "The installed onnxruntime cannot use a graphics processor; choose the processor (cpu) instead, "
+    "or install onnxruntime-gpu (NVIDIA) or onnxruntime-directml (Windows)."
+)
 
 
 @dataclass(frozen=True)
@@ -38,9 +48,16 @@ class EncodedSlice:
 
 
 class OnnxRuntime:
-    """`runtime.Runtime` over a checked model folder. Graphs are opened when first needed."""
+    """`runtime.Runtime` over a checked model folder. Graphs are opened when first needed.
 
-    def __init__(self, folder: ModelFolder, threads: int = 0) -> None:
+    device: "cpu", or "gpu" for the encoder, which is nearly all of the work, on the graphics
+    processor; the small graphs with their changing shapes stay on the processor.
+    """
+
+    def __init__(self, folder: ModelFolder, threads: int = 0, device: str = "cpu") -> None:
+        if device not in ("cpu", "gpu"):
+            raise ModelError(f"There is no device '{device}'; choose cpu or gpu.")
+        self.device = device
         self._folder = folder
         self._threads = threads
         self._sessions: dict[str, Any] = {}
@@ -76,15 +93,29 @@ class OnnxRuntime:
             options.log_severity_level = 3
             # a fixed arena keeps the memory of the largest batch for ever
             options.enable_cpu_mem_arena = role != "text"
+            providers = self._providers(role, ort.get_available_providers())
             try:
-                self._sessions[role] = ort.InferenceSession(
-                    str(self._folder.files[role]), options, providers=["CPUExecutionProvider"]
+                session = ort.InferenceSession(
+                    str(self._folder.files[role]), options, providers=providers
                 )
             except Exception as error:  # noqa: BLE001 - the library raises its own kinds
                 raise ModelError(
                     f"The model's {role} cannot be opened; install the model again.", repr(error)
                 ) from error
+            # the library goes on with the processor and only logs that it does
+            if providers[0] not in session.get_providers():
+                raise ModelError(_NO_GRAPHICS, f"{providers[0]} could not be started")
+            self._sessions[role] = session
         return self._sessions[role]
+
+    def _providers(self, role: str, available: Sequence[str]) -> list[str]:
+        cpu = "CPUExecutionProvider"
+        if self.device == "cpu" or role != "encoder":
+            return [cpu]
+        for provider in GRAPHICS_PROVIDERS:
+            if provider in available:
+                return [provider, cpu]
+        raise ModelError(_NO_GRAPHICS, f"available: {', '.join(available)}")
 
     def encode(self, model_input: ModelInput) -> EncodedSlice:
         """One slice, once."""
