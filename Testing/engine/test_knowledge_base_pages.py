@@ -13,7 +13,8 @@ from velcro_engine.errors import InputError
 from velcro_engine.knowledge_base import Code, Entry, load_knowledge_base
 from velcro_engine.knowledge_base.card import card_html, code_address
 from velcro_engine.knowledge_base.site import write_site
-from velcro_engine.knowledge_base.store import merge, read_file
+from velcro_engine.knowledge_base.site_mentions import Mentions
+from velcro_engine.knowledge_base.store import KnowledgeBase, merge, read_file
 
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror=alert(1)>"\'&</style>'
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -205,3 +206,28 @@ def test_a_hostile_page_does_nothing_in_a_browser(atlas, tmp_path):
     page, console = browse(tmp_path, (atlas / "entries" / "hostile.html").as_uri())
     assert console == []
     assert "<title>owned</title>" not in page and "<img" not in page
+
+
+def test_every_finding_stands_once_under_its_own_region(tmp_path):
+    kb = load_knowledge_base()
+    page = write_site(kb, tmp_path / "all").read_text(encoding="utf-8")
+    findings = page[page.index("<h2>Findings") : page.index("<h2>Devices")]
+    regions = re.split(r"<li><details><summary>(?=Brain|Head|Neck|Spine|Chest|Abd|Pel|Limbs|Fe|Any)",
+                       findings)[1:]  # fmt: skip
+    shown = [re.findall(r'href="entries/([a-z0-9_]+)\.html"', part) for part in regions]
+    assert sorted(sum(shown, [])) == sorted(
+        e.id for e in kb.entries if e.kind == "pathology" and e.id != "imaging_finding"
+    )
+    assert all(len({kb.by_id[e].region for e in ids}) == 1 for ids in shown)
+    counts = [int(re.search(r'count">(\d+)<', part).group(1)) for part in regions]
+    assert counts == [len(ids) for ids in shown]
+
+
+def test_a_word_that_means_another_thing_in_another_region_is_no_cross_link(tmp_path):
+    entries = (
+        Entry("meniscus_of_knee", "Meniscus", "In the knee.", "anatomy", region="limb"),
+        Entry("fluid", "Fluid", "Rises as a meniscus.", "pathology", region="chest"),
+        Entry("tear", "Tear", "Splits a meniscus.", "pathology", region="limb"),
+    )
+    mentions = Mentions(KnowledgeBase(entries, ()))
+    assert mentions.of(entries[1]) == [] and mentions.of(entries[2]) == ["meniscus_of_knee"]

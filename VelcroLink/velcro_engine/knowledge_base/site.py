@@ -101,7 +101,6 @@ class _Pages:
             above = _above(entry)
             if above:
                 self._below[above].append(entry.id)
-        self._counts: dict[str, int] = {}
         self._mentions = Mentions(kb)
 
     def entry(self, entry: Entry) -> str:
@@ -146,7 +145,7 @@ class _Pages:
         return _page("Imaging atlas in words", body, "", self.kb)
 
     def _trees(self, kind: str) -> str:
-        """List items of a kind's hierarchy, two levels open; a long level is split by region."""
+        """List items of a kind's hierarchy, two levels open; a long one is split by region."""
         tops = [e.id for e in self.kb.entries if e.kind == kind and self._is_top(e)]
         pieces = []
         for top in tops:
@@ -156,20 +155,33 @@ class _Pages:
             elif len(below) <= _LONG:
                 pieces += [self._tree(e, open_levels=1) for e in self._by_name(below)]
             else:
-                pieces += self._by_region(below)
+                pieces += self._by_region(top)
         return "".join(pieces)
 
-    def _by_region(self, ids: list[str]) -> list[str]:
-        regions: dict[str, list[str]] = defaultdict(list)
-        for identifier in ids:
-            regions[self.kb.by_id[identifier].region].append(identifier)
+    def _by_region(self, top: str) -> list[str]:
+        """All that lies below, each under its own region, hung on kinds of the same region."""
+        kind = self.kb.by_id[top].kind
+        members: dict[str, list[str]] = defaultdict(list)
+        heads: dict[str, list[str]] = defaultdict(list)
+        for entry in self.kb.entries:
+            if entry.kind != kind or entry.id == top:
+                continue
+            members[entry.region].append(entry.id)
+            above = _above(entry)
+            if above in (None, top) or not self._together(above, entry.id):
+                heads[entry.region].append(entry.id)
         return [
-            f'<li><details><summary>{_REGIONS[region]} <span class="count">'
-            f"{sum(1 + self._count(e) for e in regions[region])}</span></summary><ul>{''.join(map(self._tree, self._by_name(regions[region])))}</ul>"
+            f'<li><details><summary>{_REGIONS[region]} <span class="count">{len(members[region])}'
+            f"</span></summary><ul>"
+            f"{''.join(self._tree(e, by_region=True) for e in self._by_name(heads[region]))}</ul>"
             "</details></li>"
             for region in _REGIONS
-            if region in regions
+            if region in members
         ]
+
+    def _together(self, above: str, below: str) -> bool:
+        one, other = self.kb.by_id[above], self.kb.by_id[below]
+        return one.kind == other.kind and one.region == other.region
 
     def _by_name(self, ids: Iterable[str]) -> list[str]:
         return sorted(ids, key=lambda e: self.kb.by_id[e].name.casefold())
@@ -178,7 +190,7 @@ class _Pages:
         above = _above(entry)
         return above is None or self.kb.by_id[above].kind != entry.kind
 
-    def _tree(self, identifier: str, open_levels: int = 0) -> str:
+    def _tree(self, identifier: str, open_levels: int = 0, by_region: bool = False) -> str:
         # Iterative, since a chain of kinds and parts in somebody's knowledge base may be long.
         pieces: list[str] = []
         stack: list[tuple[int, str]] = [(1, identifier)]
@@ -188,30 +200,30 @@ class _Pages:
                 pieces.append(value)
                 continue
             entry = self.kb.by_id[value]
-            below = [e for e in self._below[value] if self.kb.by_id[e].kind == entry.kind]
+            below = self._shown_below(entry, by_region)
             if not below:
                 pieces.append(f'<li class="leaf">{self._link(value, "entries/")}</li>')
                 continue
             opened = " open" if level <= open_levels else ""
             pieces.append(
                 f"<li><details{opened}><summary>{self._link(value, 'entries/')} "
-                f'<span class="count">{self._count(value)}</span></summary><ul>'
+                f'<span class="count">{self._count(entry, by_region)}</span></summary><ul>'
             )
             stack.append((0, "</ul></details></li>"))
             stack += [(level + 1, e) for e in reversed(self._by_name(below))]
         return "".join(pieces)
 
-    def _count(self, identifier: str) -> int:
-        """How many entries of the same kind the hierarchy shows below one."""
-        if identifier not in self._counts:
-            kind = self.kb.by_id[identifier].kind
-            total, waiting = -1, [identifier]
-            while waiting:
-                total += 1
-                below = self._below[waiting.pop()]
-                waiting += [e for e in below if self.kb.by_id[e].kind == kind]
-            self._counts[identifier] = total
-        return self._counts[identifier]
+    def _shown_below(self, entry: Entry, by_region: bool) -> list[str]:
+        below = [e for e in self._below[entry.id] if self.kb.by_id[e].kind == entry.kind]
+        return [e for e in below if self._together(entry.id, e)] if by_region else below
+
+    def _count(self, entry: Entry, by_region: bool) -> int:
+        """How many entries the hierarchy shows below one."""
+        total, waiting = -1, [entry.id]
+        while waiting:
+            total += 1
+            waiting += self._shown_below(self.kb.by_id[waiting.pop()], by_region)
+        return total
 
     def _path(self, entry: Entry) -> str:
         """Way down to the entry from its top."""

@@ -7,12 +7,35 @@ import re
 from .entry import Entry
 from .store import ROOTS, KnowledgeBase
 
+# Names that mean something else in the texts of other regions: a tongue of tissue, a pedicle of
+# vessels, the density of fluid. They link within their own region only.
+_OF_ONE_REGION = frozenset(
+    {
+        ("airway",),
+        ("anterior", "commissure"),
+        ("caudate",),
+        ("degeneration",),
+        ("density",),
+        ("finger",),
+        ("granuloma",),
+        ("infiltrate",),
+        ("lamina",),
+        ("lateral", "recess"),
+        ("lucency",),
+        ("meniscus",),
+        ("opacity",),
+        ("pedicle",),
+        ("tongue",),
+    }
+)
+
 
 class Mentions:
     """Which other entries a definition names, so that a reader can compare them."""
 
     def __init__(self, kb: KnowledgeBase) -> None:
         self._by_words: dict[tuple[str, ...], str] = {}
+        self._region = {entry.id: entry.region for entry in kb.entries}
         for entry in kb.entries:
             for name in () if entry.id in ROOTS else (entry.name, *entry.synonyms):
                 words = tuple(_words(name))
@@ -29,9 +52,11 @@ class Mentions:
         while position < len(words):
             step = 1
             for length in range(min(self._longest, len(words) - position), 0, -1):
-                hit = self._by_words.get(tuple(words[position : position + length]))
+                name = tuple(words[position : position + length])
+                hit = self._by_words.get(name)
                 if hit is not None:
-                    if hit not in related:
+                    elsewhere = self._region[hit] != entry.region and name in _OF_ONE_REGION
+                    if hit not in related and not elsewhere:
                         found[hit] = None
                     step = length
                     break
