@@ -111,6 +111,21 @@ def test_the_dock_follows_slicers_rules(driver):
     assert dock.isVisible() and button.checked
 
 
+def test_the_dock_comes_back_where_the_user_left_it(driver):
+    window, first = driver.app.window, driver.module.dock.dock
+    window.addDockWidget(QtCore.Qt.DockWidgetArea.LeftDockWidgetArea, first)
+    driver.app.process_events()
+    state = window.saveState()
+    driver.module.cleanup()  # as at the end of one session; the next one starts with its state
+    window.restoreState(state)
+    driver.module.setup()
+    driver.module.enter()
+    driver.app.process_events()
+    again = driver.module.dock.dock
+    assert window.dockWidgetArea(again) == QtCore.Qt.DockWidgetArea.LeftDockWidgetArea
+    assert again.isVisible()
+
+
 def test_a_hidden_panel_has_no_shortcuts(driver):
     driver.add_volume()
     driver.module.dock.dock.close()

@@ -92,8 +92,9 @@ class PanelDock:
         self.dock.setAllowedAreas(qt.Qt.LeftDockWidgetArea | qt.Qt.RightDockWidgetArea)
         self.dock.setWidget(panel.widget)
         self.shortcuts = makeShortcuts(panel.link, mainWindow)
-        mainWindow.addDockWidget(qt.Qt.RightDockWidgetArea, self.dock)
-        mainWindow.resizeDocks([self.dock], [FIRST_WIDTH], qt.Qt.Horizontal)
+        if not mainWindow.restoreDockWidget(self.dock):  # where the user left it in another session
+            mainWindow.addDockWidget(qt.Qt.RightDockWidgetArea, self.dock)
+            mainWindow.resizeDocks([self.dock], [FIRST_WIDTH], qt.Qt.Horizontal)
         self.dock.connect("visibilityChanged(bool)", self._onVisibility)
 
     def setVisible(self, visible: bool) -> None:
