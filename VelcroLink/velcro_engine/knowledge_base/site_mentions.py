@@ -9,24 +9,22 @@ from .store import ROOTS, KnowledgeBase
 
 # Names that mean something else in the texts of other regions: a tongue of tissue, a pedicle of
 # vessels, the density of fluid. They link within their own region only.
-_OF_ONE_REGION = frozenset(
-    {
-        ("airway",),
-        ("anterior", "commissure"),
-        ("caudate",),
-        ("degeneration",),
-        ("density",),
-        ("finger",),
-        ("granuloma",),
-        ("infiltrate",),
-        ("lamina",),
-        ("lateral", "recess"),
-        ("lucency",),
-        ("meniscus",),
-        ("opacity",),
-        ("pedicle",),
-        ("tongue",),
-    }
+_OF_ONE_REGION = (
+    "airway",
+    "anterior commissure",
+    "caudate",
+    "degeneration",
+    "density",
+    "finger",
+    "granuloma",
+    "infiltrate",
+    "lamina",
+    "lateral recess",
+    "lucency",
+    "meniscus",
+    "opacity",
+    "pedicle",
+    "tongue",
 )
 
 
@@ -35,6 +33,7 @@ class Mentions:
 
     def __init__(self, kb: KnowledgeBase) -> None:
         self._by_words: dict[tuple[str, ...], str] = {}
+        self._of_one_region = {tuple(_words(name)) for name in _OF_ONE_REGION}
         self._region = {entry.id: entry.region for entry in kb.entries}
         for entry in kb.entries:
             for name in () if entry.id in ROOTS else (entry.name, *entry.synonyms):
@@ -55,7 +54,7 @@ class Mentions:
                 name = tuple(words[position : position + length])
                 hit = self._by_words.get(name)
                 if hit is not None:
-                    elsewhere = self._region[hit] != entry.region and name in _OF_ONE_REGION
+                    elsewhere = self._region[hit] != entry.region and name in self._of_one_region
                     if hit not in related and not elsewhere:
                         found[hit] = None
                     step = length
