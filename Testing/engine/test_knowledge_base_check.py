@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from velcro_engine.errors import KnowledgeBaseError
-from velcro_engine.knowledge_base import Code, entry_to_dict, load_knowledge_base
+from velcro_engine.knowledge_base import Code, Entry, entry_to_dict, load_knowledge_base
 from velcro_engine.knowledge_base.check import check
 from velcro_engine.knowledge_base.check_codes import (
     Terminology,
@@ -19,7 +19,7 @@ from velcro_engine.knowledge_base.check_codes import (
     has_valid_check_digit,
     is_compatible,
 )
-from velcro_engine.knowledge_base.check_text import sentences
+from velcro_engine.knowledge_base.check_text import check_templates, sentences
 from velcro_engine.knowledge_base.entry import EntryError, entry_from_dict
 from velcro_engine.resources import resource_path
 
@@ -298,3 +298,19 @@ def test_schema_and_loader_accept_and_refuse_the_same_entries():
 
 def test_codes_compare_without_a_repeated_scheme():
     assert Code("UBERON", "UBERON:0002421").key == Code("uberon", "0002421").key
+
+
+def test_an_opening_or_ending_of_more_than_one_definition_in_a_hundred_is_named():
+    def entry(number, definition):
+        return Entry(f"e{number}", f"Thing {number}", definition, "anatomy")
+
+    texts = [f"W{n} x{n} y{n} z{n} ends q{n} p{n}." for n in range(400)]
+    texts[:5] = [f"Alike again y{n} z{n} ends q{n} p{n}." for n in range(5)]
+    texts[10:15] = [f"W{n} x{n} y{n} z{n} closes all alike." for n in range(5)]
+    entries = [entry(number, text) for number, text in enumerate(texts)]
+    found = [m for _, _, _, m in check_templates(entries) if m.startswith("5 definitions")]
+    assert [m.split(":")[0] for m in found] == [
+        "5 definitions open with 'alike again'",
+        "5 definitions close with 'all alike'",
+    ]
+    assert not [m for *_, m in check_templates(entries[:200]) if m.startswith("5 definitions")]

@@ -16,6 +16,9 @@ WORDS = (25, 130)
 WORDS_OF_A_SENTENCE = 50
 _SAME_OPENING = 5  # that many entries may begin alike
 _OPENING_WORDS = 5
+_EDGE_WORDS = 2
+_EDGE_SHARE = 0.01  # of all definitions, for their first and their last two words
+_EDGE_ENTRIES = 300  # in fewer entries one per cent says nothing
 
 # A full stop ends a sentence when a space and a capital, digit or bracket follow, unless it ends
 # a short form.
@@ -111,7 +114,22 @@ def check_templates(entries: list[Entry]) -> Iterator[Finding]:
         if len(who) > _SAME_OPENING:
             message = f"{len(who)} definitions open with '{opening} ...': {', '.join(who[:8])}"
             yield "warning", who[0], "definition", message
+    yield from _common_edges(entries)
     yield from _near_copies(entries)
+
+
+def _common_edges(entries: list[Entry]) -> Iterator[Finding]:
+    """First and last two words that more than one in a hundred definitions share."""
+    if len(entries) < _EDGE_ENTRIES:
+        return
+    for verb, edge in (("open", slice(_EDGE_WORDS)), ("close", slice(-_EDGE_WORDS, None))):
+        who: dict[str, list[str]] = defaultdict(list)
+        for entry in entries:
+            who[" ".join(_WORD.findall(entry.definition.casefold())[edge])].append(entry.id)
+        for words, ids in who.items():
+            if words and len(ids) > _EDGE_SHARE * len(entries):
+                message = f"{len(ids)} definitions {verb} with '{words}': {', '.join(ids[:8])}"
+                yield "warning", ids[0], "definition", message
 
 
 def _skeleton(sentence: str, entry: Entry) -> str:
