@@ -20,7 +20,7 @@ class EngineState(Enum):
 
 STATE_MESSAGES = {
     EngineState.STOPPED: "The engine starts with the first RoI",
-    EngineState.NOT_INSTALLED: "Linking needs onnxruntime; install it once with the button below",
+    EngineState.NOT_INSTALLED: "Linking needs onnxruntime; install it once with the button above",
     EngineState.STARTING: "Starting the engine",
     EngineState.READY: "Ready",
     EngineState.LINKING: "Linking",

@@ -134,10 +134,8 @@ class LinkPanel:
         measured = measuredLine(outcome.attributes)
         if not outcome.abstained:
             return measured
-        nearest = _("No entry matches.")
-        if outcome.candidates:
-            nearest += " " + _("These are the nearest ones:")
-        return f"{nearest}\n{measured}" if measured else nearest
+        nearest = _("The nearest ones are:") if outcome.candidates else ""
+        return "\n".join(line for line in (_("No entry matches."), measured, nearest) if line)
 
     def _renderDecision(self) -> None:
         ui = self._ui

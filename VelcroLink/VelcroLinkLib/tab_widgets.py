@@ -51,10 +51,11 @@ def wrappingLabel(parent: Any, name: str, text: str = "") -> Any:
     """Plain text that wraps and can be selected. Plain: what comes from reports is never HTML."""
     label = qt.QLabel(parent)
     label.setObjectName(name)
-    label.textFormat = qt.Qt.PlainText
-    label.text = text
-    label.wordWrap = True
+    # First: a policy set later would forget that the height follows from the width.
     label.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Preferred)
+    label.textFormat = qt.Qt.PlainText
+    label.wordWrap = True
+    label.text = text
     label.setTextInteractionFlags(qt.Qt.TextSelectableByMouse)
     return label
 
