@@ -39,18 +39,11 @@ class GroundingRuntime(StandInRuntime):
         return super().decode(embedding, points, labels)
 
     def decode_many(self, embedding, points, labels):
-        found = [super(GroundingRuntime, self).decode(embedding.grey, points[n : n + 1],
-                                                      labels[n : n + 1])
-                 for n in range(len(points))]  # fmt: skip
+        masks, confidences, vectors, _ = super().decode_many(embedding.grey, points, labels)
         sides = np.stack(
             [self._side(embedding, *prompt) for prompt in zip(points, labels, strict=True)]
         )
-        return (
-            np.stack([d.mask for d in found]),
-            np.array([d.mask_confidence for d in found], np.float32),
-            np.stack([d.embedding for d in found]),
-            sides,
-        )
+        return masks, confidences, vectors, sides
 
     def _vector(self, grey):
         return self.nothing if grey < 0.1 else text_vector(text(self.entry_for(255 * grey)))

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
-from velcro_engine.knowledge_base import text
+from velcro_engine.knowledge_base import KnowledgeBase, text
+from velcro_engine.linker import Linker
 from velcro_engine.model.preprocess import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, GREY_MEAN, GREY_STD
 from velcro_engine.runtime import Calibration, Decoded
 
@@ -61,6 +63,24 @@ class StandInRuntime:
         vector = text_vector(text(self.entry_for(grey * 255)))
         return Decoded(mask, 0.9, vector, self.side)
 
+    def decode_many(self, embedding, points, labels):
+        """(masks, confidences, embeddings, sides) of N prompts."""
+        found = [
+            self.decode(embedding, points[n : n + 1], labels[n : n + 1]) for n in range(len(points))
+        ]
+        return (
+            np.stack([d.mask for d in found]),
+            np.array([d.mask_confidence for d in found], np.float32),
+            np.stack([d.embedding for d in found]),
+            np.stack([d.side for d in found]),
+        )
+
     def embed_text(self, texts):
         self.embedded += len(texts)
         return np.stack([text_vector(t) for t in texts])
+
+
+def standin_linker(base: KnowledgeBase, ids: Sequence[str], **options: float) -> Linker:
+    """Linker over a whole knowledge base whose stand-in answers with the entries `ids` only."""
+    vectors = np.stack([text_vector(text(entry)) for entry in base.entries])
+    return Linker(StandInRuntime([base.entry(i) for i in ids], **options), base, vectors)

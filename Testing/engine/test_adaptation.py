@@ -165,17 +165,7 @@ def test_model_folder_is_adapted_to_slicer_segmentations_and_exported(tmp_path, 
         if "running" in name:
             assert torch.equal(value, state.network.state_dict()[name])
 
-    export = argparse.Namespace(
-        run_folder=str(tmp_path / "run"),
-        out=str(tmp_path / "adapted"),
-        name="own",
-        version="2",
-        text_steps=2,
-        kb=[str(base)],
-        text_from=None,
-        reports=None,
-        report_objectives="",
-    )
+    export = tiny_cases.export_arguments(tmp_path / "run", tmp_path / "adapted", base, text_steps=2)
     assert export_command(export) == 0
     again = read_bundled_model(str(tmp_path / "adapted"))
     assert again.entities == state.entities

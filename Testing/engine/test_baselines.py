@@ -147,18 +147,11 @@ def test_nearest_tokens_vote_for_entity_and_side():
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Folder with data, knowledge base and the model whose text side the baselines are given."""
-    root = tmp_path_factory.mktemp("site")
-    tiny_cases.write_cases(root / "data")
-    base = tiny_cases.write_knowledge_base(root / "kb.json")
-    tiny_cases.write_model(root / "model", base, ["hippocampus", "thalamus", "brainstem"])
+    trained = ["hippocampus", "thalamus", "brainstem"]
+    root = tiny_cases.write_site(tmp_path_factory.mktemp("site"), trained)
     values = asdict(replace(tiny_cases.recipe(steps=2, dense_steps=1), crop=32, bank=20))
     (root / "recipe.json").write_text(json.dumps(values), encoding="utf-8")
     return root
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("VELCROLINK_HOME", str(tmp_path / "home"))
 
 
 def train_arguments(site, name, out):

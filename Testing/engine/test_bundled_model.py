@@ -22,8 +22,7 @@ WORLD = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 
 @pytest.fixture(scope="module")
-def linker(tmp_path_factory):
-    os.environ.setdefault("VELCROLINK_HOME", str(tmp_path_factory.mktemp("home")))
+def linker():
     return open_linker()
 
 

@@ -166,11 +166,8 @@ def test_background_boxes_hold_air_and_no_label():
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    root = tmp_path_factory.mktemp("site")
-    tiny_cases.write_cases(root / "data")
-    base = tiny_cases.write_knowledge_base(root / "kb.json")
-    tiny_cases.write_model(root / "model", base, ["hippocampus", "thalamus", "fetal_head"])
-    return root
+    trained = ["hippocampus", "thalamus", "fetal_head"]
+    return tiny_cases.write_site(tmp_path_factory.mktemp("site"), trained)
 
 
 def test_command_writes_the_calibration_into_the_model_folder(site, tmp_path, monkeypatch, capsys):

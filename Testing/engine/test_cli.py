@@ -23,12 +23,8 @@ from velcro_engine.output_folder import output_folder
 
 ENGINE = Path(__file__).parents[2] / "VelcroLink"
 AFFINE = matrix(np.diag([-1, -1, 1]), (1, 1, 2), (60, 50, -40))
+pytestmark = pytest.mark.usefixtures("own_home")
 FILES = {"result.json", "overlay.png", "mask.seg.nrrd", "report.html"}
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("VELCROLINK_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture

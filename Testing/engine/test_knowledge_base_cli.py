@@ -12,10 +12,7 @@ import pytest
 from velcro_engine.errors import VelcroError
 from velcro_engine.knowledge_base import cli
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("VELCROLINK_HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 @pytest.fixture

@@ -22,15 +22,7 @@ from velcro_engine.knowledge_base.user import (
     user_versions,
 )
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("VELCROLINK_HOME", str(tmp_path / "home"))
-
-
-@pytest.fixture(scope="module")
-def bundled():
-    return load_knowledge_base()
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 def own(identifier, name="Mine", **changes):

@@ -1,43 +1,31 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from standin_runtime import StandInRuntime, text_vector
+from standin_runtime import StandInRuntime, standin_linker, text_vector
 from velcro_engine.entry_embeddings import (
     entry_embeddings,
     read_entry_embeddings,
     write_entry_embeddings,
 )
 from velcro_engine.errors import Cancelled, ModelError
-from velcro_engine.knowledge_base import load_knowledge_base, text
+from velcro_engine.knowledge_base import text
 from velcro_engine.linker import CACHED_SLICES, Linker
 from velcro_engine.mask_pieces import clean_mask
 from velcro_engine.request import Foreground, SliceRequest
 from velcro_engine.result import LinkResult
 
+pytestmark = pytest.mark.usefixtures("own_home")
 FORE = Foreground((0.0, 0.0, 0.0), (70.0, 80.0, 60.0))
 
 
-@pytest.fixture(autouse=True)
-def own_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("VELCROLINK_HOME", str(tmp_path / "home"))
-
-
-@pytest.fixture(scope="module")
-def base():
-    return load_knowledge_base()
-
-
 @pytest.fixture
-def make(base):
-    vectors = np.stack([text_vector(text(e)) for e in base.entries])
-
-    def make(ids, **options):
-        runtime = StandInRuntime([base.entry(i) for i in ids], **options)
-        return Linker(runtime, base, vectors)
-
-    return make
+def make(bundled):
+    """make(ids of entries, **options of the stand-in) -> Linker."""
+    return partial(standin_linker, bundled)
 
 
 def disc_request(grey=200, **changes):
@@ -94,8 +82,8 @@ def test_single_structures_and_pictures_without_position_get_no_side(make):
     assert make(["hippocampus"]).link(disc_request(pixel_to_ras=None)).entries[0].side is None
 
 
-def test_a_finding_gets_a_side_only_when_the_model_sees_one(make, base):
-    finding = next(e.id for e in base.entries if e.laterality == "any" and e.kind == "pathology")
+def test_a_finding_gets_a_side_only_when_the_model_sees_one(make, bundled):
+    finding = next(e.id for e in bundled.entries if e.laterality == "any" and e.kind == "pathology")
     linker = make([finding])
     assert linker.link(disc_request()).entries[0].side == "left"
     linker.runtime.side = np.array([0.0, 2.0, 5.0], np.float32)
@@ -108,9 +96,9 @@ def test_it_abstains_below_the_calibrated_threshold_and_names_the_nearest(make):
     assert result.abstained and result.entries[0].id == "hippocampus"
 
 
-def test_it_abstains_when_nothing_fits_better_than_any_entry(make, base):
+def test_it_abstains_when_nothing_fits_better_than_any_entry(make, bundled):
     linker = make(["hippocampus"])
-    linker.runtime.nothing = text_vector(text(base.entry("hippocampus")))
+    linker.runtime.nothing = text_vector(text(bundled.entry("hippocampus")))
     result = linker.link(disc_request())
     assert not result.abstained  # a tie goes to the entry
     linker.embeddings = linker.embeddings.copy()
@@ -137,9 +125,9 @@ def test_a_model_without_finite_answer_is_an_error(make):
         linker.link(disc_request())
 
 
-def test_embeddings_of_another_knowledge_base_are_refused(base):
+def test_embeddings_of_another_knowledge_base_are_refused(bundled):
     with pytest.raises(ModelError):
-        Linker(StandInRuntime(base.entries[:2]), base, np.zeros((3, 64), np.float32))
+        Linker(StandInRuntime(bundled.entries[:2]), bundled, np.zeros((3, 64), np.float32))
 
 
 def test_the_answer_survives_the_process_boundary(make):
@@ -150,20 +138,20 @@ def test_the_answer_survives_the_process_boundary(make):
     assert np.array_equal(again.embedding, result.embedding)
 
 
-def test_embeddings_come_with_the_model_from_the_cache_or_from_the_text_tower(base, tmp_path):
-    runtime = StandInRuntime(base.entries[:2])
-    expected = np.stack([text_vector(text(e)) for e in base.entries])
-    assert np.allclose(entry_embeddings(runtime, base), expected, atol=1e-6)
-    assert runtime.embedded >= len(base)
-    again = StandInRuntime(base.entries[:2])
-    assert np.allclose(entry_embeddings(again, base), expected, atol=1e-6)
+def test_embeddings_come_with_the_model_from_the_cache_or_from_the_text_tower(bundled, tmp_path):
+    runtime = StandInRuntime(bundled.entries[:2])
+    expected = np.stack([text_vector(text(e)) for e in bundled.entries])
+    assert np.allclose(entry_embeddings(runtime, bundled), expected, atol=1e-6)
+    assert runtime.embedded >= len(bundled)
+    again = StandInRuntime(bundled.entries[:2])
+    assert np.allclose(entry_embeddings(again, bundled), expected, atol=1e-6)
     assert again.embedded == 0
     path = tmp_path / "entry_embeddings.npz"
-    write_entry_embeddings(path, runtime, base)
-    brought = StandInRuntime(base.entries[:2])
+    write_entry_embeddings(path, runtime, bundled)
+    brought = StandInRuntime(bundled.entries[:2])
     brought.fingerprint = "another model"
     brought.entry_embeddings_path = path
-    assert np.allclose(entry_embeddings(brought, base), expected, atol=2e-3)
+    assert np.allclose(entry_embeddings(brought, bundled), expected, atol=2e-3)
     assert brought.embedded == 0
 
 

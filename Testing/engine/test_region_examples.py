@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 
-from standin_runtime import StandInRuntime, text_vector
+from standin_runtime import standin_linker, text_vector
 from test_linker import disc_request
 from velcro_engine.errors import InputError, KnowledgeBaseError
-from velcro_engine.knowledge_base import load_knowledge_base, text
-from velcro_engine.linker import Linker
 from velcro_engine.region_examples import (
     MOST_EXAMPLES,
     Example,
@@ -20,22 +18,13 @@ from velcro_engine.region_examples import (
 )
 from velcro_engine.worker_handlers import example as example_handler
 
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("VELCROLINK_HOME", str(tmp_path / "home"))
-
-
-@pytest.fixture(scope="module")
-def base():
-    return load_knowledge_base()
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 @pytest.fixture
-def linker(base):
+def linker(bundled):
     """Its model calls every region a putamen."""
-    vectors = np.stack([text_vector(text(e)) for e in base.entries])
-    return Linker(StandInRuntime([base.entry("putamen")]), base, vectors * 1.0)
+    return standin_linker(bundled, ["putamen"])
 
 
 def test_one_example_lets_an_entry_be_found_and_forgetting_undoes_it(linker):

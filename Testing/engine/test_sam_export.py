@@ -1,6 +1,5 @@
 """A SAM backbone in ONNX Runtime; shortened runs; several processes."""
 
-import argparse
 import json
 import os
 import socket
@@ -29,27 +28,14 @@ from velcro_engine.training.trainer import (
 )
 
 
-def test_run_with_a_sam_backbone_is_exported_and_links(tmp_path, small_sam, monkeypatch):  # noqa: F811
-    monkeypatch.setenv("VELCROLINK_HOME", str(tmp_path / "home"))
+def test_run_with_a_sam_backbone_is_exported_and_links(tmp_path, small_sam):  # noqa: F811
     base = tiny_cases.write_knowledge_base(tmp_path / "kb.json")
     sam = small_sam(checkpoint=None)
     recipe = sam_recipe(tiny_cases.recipe(), "vit_tiny", sam)
     state = new_state(recipe, ["hippocampus", "thalamus"], sam=sam)
-    save_checkpoint(state, recipe, tmp_path / "run")
-    args = argparse.Namespace(
-        run_folder=str(tmp_path / "run"),
-        out=str(tmp_path / "model"),
-        name="sam",
-        version="1",
-        text_steps=0,
-        kb=[str(base)],
-        text_from=None,
-        reports=None,
-        report_objectives="",
-    )
     state.frequency.fill_(1.0)  # as if both had been shown
     save_checkpoint(state, recipe, tmp_path / "run")
-    args.text_steps = 1
+    args = tiny_cases.export_arguments(tmp_path / "run", tmp_path / "model", base, text_steps=1)
     assert export_command(args) == 0
     linker = open_linker(tmp_path / "model", [base])
     assert linker.runtime.size == 1024

@@ -33,16 +33,6 @@ COSINE_TOLERANCE = 0.02
 MASK_AGREEMENT = 0.97
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tiny_cases.write_cases(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def read(data):
-    return tiny_cases.cases(data)
-
-
 def sampler_of(read, recipe):
     return SliceSampler(read, tiny_cases.entities(read), recipe.network.size, recipe.prompts)
 
@@ -191,11 +181,11 @@ def test_checkpoint_that_would_run_code_is_refused(tmp_path, small_sam):
         open_sam(f"vit_tiny:{tmp_path / 'evil.pth'}")
 
 
-def test_train_command_writes_a_run_and_goes_on_with_it(tmp_path, data, capsys):
+def test_train_command_writes_a_run_and_goes_on_with_it(tmp_path, tiny_data, capsys):
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(asdict(replace(tiny_cases.recipe(), steps=2))), encoding="utf-8")
     args = argparse.Namespace(
-        data=str(data),
+        data=str(tiny_data),
         splits=None,
         split="train",
         recipe=str(path),

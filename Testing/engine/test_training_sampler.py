@@ -20,16 +20,6 @@ from velcro_engine.training.slice_sampler import SliceSampler
 LEFT, RIGHT, NEITHER = 0, 1, 2
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tiny_cases.write_cases(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def read(data):
-    return tiny_cases.cases(data)
-
-
 @pytest.fixture
 def sampler(read):
     return SliceSampler(read, tiny_cases.entities(read), SIZE, 4)
@@ -140,7 +130,7 @@ class Still:
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_unaugmented_slice_is_what_linking_would_show(data, read, monkeypatch, axis):
+def test_unaugmented_slice_is_what_linking_would_show(tiny_data, read, monkeypatch, axis):
     """Picture and position map of a training slice equal those of `slices.py` + `preprocess.py`
     for the same plane and window."""
     kept = {}
@@ -157,7 +147,7 @@ def test_unaugmented_slice_is_what_linking_would_show(data, read, monkeypatch, a
     case = read[0]
     made = sampler._from_volume(Still(axis), 0, case)
 
-    volume = read_volume(data / case.key / "image.nii.gz")
+    volume = read_volume(tiny_data / case.key / "image.nii.gz")
     assert np.allclose(kept["fore"].centre, volume.foreground.centre, atol=1e-3)
     assert np.allclose(kept["fore"].half_extent, volume.foreground.half_extent, atol=1e-3)
     matrix = kept["matrix"]

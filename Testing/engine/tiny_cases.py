@@ -3,6 +3,7 @@ made in the test: what training, measuring and calibrating are tried on."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -217,3 +218,26 @@ def write_model(
     )
     add_entry_embeddings(folder, base)
     return folder
+
+
+def export_arguments(run: Path, out: Path, knowledge_base: Path, **changes) -> argparse.Namespace:
+    """What `velcrolink export RUN --out OUT --kb KB` hands to `export_command`."""
+    values = {
+        "run_folder": str(run),
+        "out": str(out),
+        "name": "own",
+        "version": "1",
+        "text_steps": 1,
+        "kb": [str(knowledge_base)],
+        "text_from": None,
+        "reports": None,
+        "report_objectives": "",
+    }
+    return argparse.Namespace(**(values | changes))
+
+
+def write_site(root: Path, trained: list[str]) -> Path:
+    """Data, knowledge base and a model that was trained on `trained`: root/data, kb.json, model."""
+    write_cases(root / "data")
+    write_model(root / "model", write_knowledge_base(root / "kb.json"), trained)
+    return root
