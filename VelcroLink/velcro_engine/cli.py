@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -69,7 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbose = "--verbose" in given
     try:
         args = build_parser(given[0] if given else None).parse_args(join_numeric(given))
-        with messages if getattr(args, "quiet_libraries", False) else contextlib.nullcontext():
+        quiet = messages if getattr(args, "quiet_libraries", False) else contextlib.nullcontext()
+        with quiet, warnings.catch_warnings():
+            if not verbose:  # numpy's words about odd numbers; what matters is said by an error
+                warnings.simplefilter("ignore", RuntimeWarning)
             return int(args.run(args))
     except VelcroError as error:
         return _fail(error.message, 2, f"{error.detail}\n{messages.text}" if verbose else "")
@@ -84,10 +88,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except MemoryError:
+        return _fail("there is not enough memory; close other programs or use a smaller image.", 2)
     except BrokenPipeError:  # `velcrolink ... | head`
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a name that is too long, a drive that went away
+        file = "" if error.filename is None else f"'{str(error.filename)[:200]}': "
+        return _fail(
+            f"{file}{error.strerror or error}; check the path, the disk and the permissions.",
+            2,
+            traceback.format_exc() if verbose else "",
+        )
     except Exception as error:
         return _fail(
             f"internal, {type(error).__name__}: {' '.join(str(error).split())}; "

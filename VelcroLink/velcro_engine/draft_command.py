@@ -57,11 +57,11 @@ def add_draft_arguments(subparsers: argparse._SubParsersAction) -> argparse.Argu
 
 def run(args: argparse.Namespace) -> int:
     """Link, draft, write, print. Raises VelcroError."""
-    if args.llm:
+    if args.llm is not None:
         from .language_model import check_address
 
         check_address(args.llm, args.allow_remote)
-    if args.allow_remote and not args.llm:
+    if args.allow_remote and args.llm is None:
         raise InputError("--allow-remote goes with --llm.")
     check_output_folder(args.out)
     _, _, request = region_request(args)
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         finally:
             store.close()
     draft = draft_report(result, base, hits)
-    if args.llm:
+    if args.llm is not None:
         draft = reworded(draft, result, base, args.llm, args.llm_model, args.allow_remote)
     with output_folder(args.out) as folder:
         (folder / TEXT).write_text(draft_text(draft), encoding="utf-8")

@@ -53,6 +53,8 @@ def read_volume(
         return _to_volume(
             stack.image, path, frame, told, stack.has_position, not stack.has_position
         )
+    if series is not None:
+        raise InputError(f"'{path}' is one file; --series chooses among those of a DICOM folder.")
     _check_file(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))

@@ -12,7 +12,7 @@ from typing import Any
 from .draft_report import add_draft_arguments
 from .knowledge_base.store import load_knowledge_base
 from .meta_entities import ReportFindings, as_dict, entry_of, read_report
-from .output_folder import output_folder
+from .output_folder import check_output_folder, output_folder
 from .report_language.coder import coded_findings
 from .report_language.entry_terms import ontology_with_entries
 from .report_language.ontology import Ontology
@@ -46,9 +46,7 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> None:
     entities.add_argument(
         "file", type=Path, metavar="FILE.csv", help="reports, with a column findings or report"
     )
-    entities.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for the tables"
-    )
+    entities.add_argument("--out", required=True, metavar="DIR", help="folder for the tables")
     entities.add_argument(
         "--entries",
         action="store_true",
@@ -68,6 +66,7 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the reports, write the tables, say how many findings there are."""
+    out = check_output_folder(args.out)
     rows = read_report_file(args.file)
     ontology = None
     if args.entries or args.kb:
@@ -91,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
                 mentions += 1
     seconds = time.perf_counter() - start
     print(f"{len(rows)} reports, {mentions} mentions in {seconds:.1f} s")
-    print(f"Written: {args.out / 'entities.csv'}, {args.out / 'reports.jsonl'}")
+    print(f"Written: {out / 'entities.csv'}, {out / 'reports.jsonl'}")
     return 0
 
 

@@ -206,10 +206,14 @@ def _layer_through(volume: Volume, plane: str, axis: int, point: np.ndarray) -> 
         low, high = sorted(ends[world])
         reach = f"reaches from {low:.1f} to {high:.1f} mm" if count > 1 else f"lies at {low:.1f} mm"
         raise GeometryError(
-            f"The {plane} plane at {point[world]:.1f} mm misses the volume, which {reach}; "
+            f"The {plane} plane at {_millimetres(point[world])} mm misses the volume, which {reach}; "
             "move the region or give --at."
         )
     return int(np.clip(np.floor(where + 0.5), 0, count - 1))
+
+
+def _millimetres(value: float) -> str:
+    return f"{value:.1f}" if abs(value) < 1e6 else f"{value:.2g}"
 
 
 def cut_matrix(volume: Volume, slice_to_ras: np.ndarray) -> Slice:
@@ -225,6 +229,8 @@ def cut_matrix(volume: Volume, slice_to_ras: np.ndarray) -> Slice:
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise GeometryError("The slice matrix is not a finite 4 x 4 matrix.")
     lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    if not np.isfinite(lengths).all():
+        raise GeometryError("The numbers of the slice matrix are too large to be directions.")
     if lengths[:2].min() < 1e-9:
         raise GeometryError("The slice matrix is singular; give two directions of the plane.")
     right, up = matrix[:3, 0] / lengths[0], matrix[:3, 1] / lengths[1]

@@ -89,6 +89,10 @@ def make_volume(
         array = array.astype(np.uint8)
     if array.dtype.kind not in "uif":
         raise InputError("The image holds no grey values; use an image of real numbers.")
+    if array.dtype.itemsize > 4 and array.dtype.kind == "f" and _exceeds_float32(array):
+        raise InputError(
+            "The image holds numbers beyond 3e38; scale its values and export it anew."
+        )
     matrix = np.array(ijk_to_ras, dtype=np.float64)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise GeometryError("The image's position is not a finite 4 x 4 matrix; export it anew.")
@@ -103,6 +107,12 @@ def make_volume(
     where = foreground(sample, strides, matrix, window) if has_position else None
     array = _finite(array, window)
     return Volume(array, matrix, modality, window, where, has_position, is_picture, name)
+
+
+def _exceeds_float32(array: np.ndarray) -> bool:
+    """Whether a finite value would become infinite where slices are cut (float32)."""
+    limit = np.finfo(np.float32).max
+    return bool((np.isfinite(array) & (np.abs(array) > limit)).any())
 
 
 def _finite(array: np.ndarray, window: IntensityWindow) -> np.ndarray:

@@ -139,6 +139,11 @@ def _unmake(library: Path) -> None:
         library.with_name(library.name + suffix).unlink(missing_ok=True)
 
 
+def _check_file(library: str) -> None:
+    if library.startswith(QDRANT):
+        raise InputError("'check' and 'rescue' are for library files; a server keeps its own.")
+
+
 def _check_there(library: str) -> None:
     if not Path(library).exists():
         raise InputError(f"The case library '{library}' does not exist; check the path.")
@@ -229,7 +234,7 @@ def _import(args: argparse.Namespace) -> int:
                 args.prefix or "report",
                 Progress(),
             )
-    except VelcroError:
+    except (VelcroError, KeyboardInterrupt):
         if new and not args.library.startswith(QDRANT) and not store.cases():
             store.close()
             _unmake(Path(args.library))
@@ -328,6 +333,7 @@ def _check(args: argparse.Namespace) -> int:
     from .library import CaseLibrary
 
     if args.library is not None:
+        _check_file(args.library)
         _check_there(args.library)
     with CaseLibrary(args.library) as library:
         library.check()
@@ -339,6 +345,8 @@ def _rescue(args: argparse.Namespace) -> int:
     from .library import library_path
     from .rescue import rescue
 
+    if args.library is not None:
+        _check_file(args.library)
     damaged = Path(args.library) if args.library else library_path()
     saved, lost = rescue(damaged, args.out, _base(args))
     print(f"Saved {saved} items into {args.out}; {lost} could not be read.")

@@ -108,6 +108,8 @@ class CaseLibrary:
 
     def remove(self, identifier: int) -> None:
         """Remove an item, and its case when it was the last one."""
+        if not 0 < identifier < 1 << 63:  # what SQLite can number
+            raise InputError(f"The library has no item {identifier}; see 'cases list'.")
         with sqlite_errors(self.path), transaction(self._connection):
             if not self._execute("DELETE FROM items WHERE id = ?", identifier).rowcount:
                 raise InputError(f"The library has no item {identifier}; see 'cases list'.")
