@@ -35,3 +35,34 @@ def read(tiny_data):
     import tiny_cases
 
     return tiny_cases.cases(tiny_data)
+
+
+@pytest.fixture
+def standin(bundled, monkeypatch):
+    """The stand-in in the place of every model that is opened; it knows putamen and hippocampus."""
+    from standin_runtime import StandInRuntime
+    from velcro_engine import linker
+
+    runtime = StandInRuntime([bundled.entry("putamen"), bundled.entry("hippocampus")])
+    monkeypatch.setattr(linker, "open_runtime", lambda model: runtime)
+    return runtime
+
+
+@pytest.fixture
+def head(tmp_path):
+    """A bright ball (value 900 of 1000) in a grey head; the ball's centre is at RAS 20, -10, 0."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    from affines import matrix
+    from test_volume import sitk_image
+
+    affine = matrix(np.diag([-1, -1, 1]), (1, 1, 2), (60, 50, -40))
+    k, j, i = np.mgrid[:40, :110, :120]
+    ras = np.stack([60 - i, 50 - j, 2 * k - 40], -1)
+    array = np.zeros((40, 110, 120), np.int16)
+    array[(ras**2).sum(-1) < 38**2] = 300
+    array[((ras - [20, -10, 0]) ** 2).sum(-1) < 9**2] = 900
+    path = tmp_path / "head.nii.gz"
+    sitk.WriteImage(sitk_image(array, affine), str(path))
+    return path

@@ -7,45 +7,22 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from affines import matrix
-from standin_runtime import StandInRuntime
+from python_process import ENGINE, printed
 from test_volume import noise, sitk_image, write_dicom_series
 from velcro_engine import cli, linker
 from velcro_engine.errors import InputError
 from velcro_engine.knowledge_base import load_knowledge_base
 from velcro_engine.output_folder import output_folder
 
-ENGINE = Path(__file__).parents[2] / "VelcroLink"
 AFFINE = matrix(np.diag([-1, -1, 1]), (1, 1, 2), (60, 50, -40))
 pytestmark = pytest.mark.usefixtures("own_home")
 FILES = {"result.json", "overlay.png", "mask.seg.nrrd", "report.html"}
-
-
-@pytest.fixture
-def standin(monkeypatch):
-    base = load_knowledge_base()
-    runtime = StandInRuntime([base.entry("putamen"), base.entry("hippocampus")])
-    monkeypatch.setattr(linker, "open_runtime", lambda model: runtime)
-    return runtime
-
-
-@pytest.fixture
-def head(tmp_path):
-    """A bright ball (value 900 of 1000) in a grey head; the ball's centre is at RAS 20, -10, 0."""
-    k, j, i = np.mgrid[:40, :110, :120]
-    ras = np.stack([60 - i, 50 - j, 2 * k - 40], -1)
-    array = np.zeros((40, 110, 120), np.int16)
-    array[(ras**2).sum(-1) < 38**2] = 300
-    array[((ras - [20, -10, 0]) ** 2).sum(-1) < 9**2] = 900
-    path = tmp_path / "head.nii.gz"
-    sitk.WriteImage(sitk_image(array, AFFINE), str(path))
-    return path
 
 
 def run(*arguments, timeout=120, **environment):
@@ -306,16 +283,10 @@ def test_help_is_there_without_importing_anything_heavy():
         "except SystemExit: pass\n"
         "print(sorted({'numpy', 'SimpleITK', 'torch', 'onnxruntime'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ENGINE)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip().endswith("[]")
+    output = printed(code)
+    assert output.strip().endswith("[]")
     for command in ("link", "demo", "worker", "kb", "train", "evaluate", "export"):
-        assert command in done.stdout
+        assert command in output
 
 
 @pytest.mark.parametrize("arguments", [[], ["teleport"], ["link"]])

@@ -15,29 +15,18 @@ import pytest
 import SimpleITK as sitk
 
 from affines import matrix
-from standin_runtime import StandInRuntime
-from test_cli import head  # noqa: F401 - a fixture
+from python_process import ENGINE
 from test_volume import sitk_image
 from test_worker import wait_for
 from tiny_cases import write_cases
 from velcro_engine import cli, linker, output_folder
 from velcro_engine.cases import CaseLibrary
 from velcro_engine.cases import labelled_folder as labelled
-from velcro_engine.knowledge_base import load_knowledge_base
 
-ENGINE = Path(__file__).parents[2] / "VelcroLink"
 AFFINE = matrix(np.diag([-1, -1, 1]), (1, 1, 2), (60, 50, -40))
 POINT = ["--plane", "axial", "--point", "20,-10,0"]
 
 pytestmark = pytest.mark.usefixtures("own_home")
-
-
-@pytest.fixture
-def standin(monkeypatch):
-    base = load_knowledge_base()
-    runtime = StandInRuntime([base.entry("putamen"), base.entry("hippocampus")])
-    monkeypatch.setattr(linker, "open_runtime", lambda model: runtime)
-    return runtime
 
 
 @pytest.fixture
@@ -62,7 +51,7 @@ def refused(capsys, *arguments) -> str:
 
 
 @pytest.mark.parametrize("name", ["köpf ä 脳.nii.gz", "a b/my head.nii.gz", "-head.nii.gz"])
-def test_names_may_have_accents_spaces_and_a_minus(standin, head, here, name):  # noqa: F811
+def test_names_may_have_accents_spaces_and_a_minus(standin, head, here, name):
     target = here / name
     target.parent.mkdir(exist_ok=True)
     os.replace(head, target)
@@ -83,13 +72,13 @@ def test_names_may_have_accents_spaces_and_a_minus(standin, head, here, name):  
         ([*POINT, "--model", "x" * 5000], "name too long"),
     ],
 )
-def test_numbers_and_names_without_measure_are_refused(head, here, capsys, arguments, says):  # noqa: F811
+def test_numbers_and_names_without_measure_are_refused(head, here, capsys, arguments, says):
     line = refused(capsys, "link", head, *arguments, "--out", "out")
     assert says in line and len(line) < 400 and not list(here.iterdir())
 
 
 @pytest.mark.parametrize("option", ["volume", "--out"])
-def test_a_name_that_the_disk_refuses_is_named(head, here, capsys, option):  # noqa: F811
+def test_a_name_that_the_disk_refuses_is_named(head, here, capsys, option):
     long = "x" * 300
     volume, out = (long, "out") if option == "volume" else (head, long)
     line = refused(capsys, "link", volume, *POINT, "--out", out)
@@ -103,7 +92,7 @@ def test_grey_values_beyond_float32_are_refused(here, capsys):
     assert "numbers beyond 3e38" in line
 
 
-def test_warnings_of_numpy_do_not_join_the_one_line(head, here, capsys, monkeypatch):  # noqa: F811
+def test_warnings_of_numpy_do_not_join_the_one_line(head, here, capsys, monkeypatch):
     def warning(*arguments):
         warnings.warn("overflow encountered", RuntimeWarning, stacklevel=1)
         raise MemoryError
@@ -133,7 +122,7 @@ def test_odd_libraries_servers_and_folders(here, capsys, arguments, says):
     assert [path.name for path in here.iterdir()] == ["reports.csv"]
 
 
-def test_a_full_disk_leaves_the_earlier_results(standin, head, here, capsys, monkeypatch):  # noqa: F811
+def test_a_full_disk_leaves_the_earlier_results(standin, head, here, capsys, monkeypatch):
     out = here / "out"
     out.mkdir()
     (out / "result.json").write_text("old", encoding="utf-8")
@@ -148,7 +137,7 @@ def test_a_full_disk_leaves_the_earlier_results(standin, head, here, capsys, mon
     assert (out / "result.json").read_text("utf-8") == "old" and len(list(out.iterdir())) == 1
 
 
-def test_a_folder_that_may_not_be_written_is_told_before_the_work(head, here, capsys, monkeypatch):  # noqa: F811
+def test_a_folder_that_may_not_be_written_is_told_before_the_work(head, here, capsys, monkeypatch):
     (here / "locked").mkdir()
     real = os.access
     monkeypatch.setattr(
@@ -177,7 +166,7 @@ def test_an_output_folder_needs_only_itself_to_be_writable(tmp_path, monkeypatch
     assert [path.name for path in out.iterdir()] == ["new.txt"]
 
 
-def test_an_interrupted_link_leaves_nothing(standin, head, here, capsys, monkeypatch):  # noqa: F811
+def test_an_interrupted_link_leaves_nothing(standin, head, here, capsys, monkeypatch):
     def interrupted(model_input):
         raise KeyboardInterrupt
 
@@ -238,7 +227,7 @@ def test_ctrl_c_in_a_real_process_is_one_line(here):
     assert process.returncode == 130 and not (here / "out").exists()
 
 
-def test_results_are_json_that_any_reader_takes(standin, head, here):  # noqa: F811
+def test_results_are_json_that_any_reader_takes(standin, head, here):
     """No NaN or Infinity, which JSON does not know."""
     cli.main(["link", str(head), *POINT, "--out", "out", "--top", "9" * 20])
 

@@ -4,14 +4,12 @@ line that says what to do, at once, and writes nothing."""
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from python_process import ENGINE
 from tiny_cases import write_cases
 from velcro_engine import cli
-
-ENGINE = Path(__file__).parents[2] / "VelcroLink"
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from python_process import ENGINE, printed
 from velcro_engine.protocol import PROTOCOL_VERSION, encode_frame, read_frame
 from velcro_engine.request import SliceRequest
 from velcro_engine.result import LinkResult
 
 HERE = Path(__file__).parent
-ENGINE = HERE.parent.parent / "VelcroLink"
 TIMEOUT = 60
 
 
@@ -128,14 +128,7 @@ def test_nothing_heavy_is_imported_before_hello():
         "heavy = {'numpy', 'SimpleITK', 'onnxruntime', 'torch', 'scipy'} & set(sys.modules); "
         "print(sorted(heavy))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ENGINE)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == "[]"
+    assert printed(code).strip() == "[]"
 
 
 def test_link_answers_with_mask_and_entries_and_encodes_a_slice_once(client):

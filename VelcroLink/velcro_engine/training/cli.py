@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import time
+from collections.abc import Callable
 
 from ..command_options import add_kb_argument, add_step_argument, whole_number
 from .evaluate_command import BASELINES, TASKS, print_metrics
@@ -57,7 +59,7 @@ def _add_train(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:0; else a GPU if there is one")
     _add_count(parser, "--threads", None, "CPU threads (else all cores)")
     _add_count(parser, "--workers", 1, "processes that draw slices; 0: none of their own", 0)
-    parser.set_defaults(run=run_train)
+    parser.set_defaults(run=_later("train_command", "train_command"))
 
 
 def _add_evaluate(subparsers: argparse._SubParsersAction) -> None:
@@ -93,7 +95,7 @@ def _add_evaluate(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--skull", action="store_true", help="linking: draw a skull around stripped brains"
     )
-    parser.set_defaults(run=run_evaluate)
+    parser.set_defaults(run=_later("evaluate_command", "evaluate_command"))
 
 
 def _add_export(subparsers: argparse._SubParsersAction) -> None:
@@ -124,7 +126,7 @@ def _add_export(subparsers: argparse._SubParsersAction) -> None:
         metavar="NAMES",
         help="of sentences, words, medtrim, location, with commas between (location)",
     )
-    parser.set_defaults(run=run_export)
+    parser.set_defaults(run=_later("export_command", "export_command"))
 
 
 def _add_calibrate(subparsers: argparse._SubParsersAction) -> None:
@@ -141,7 +143,7 @@ def _add_calibrate(subparsers: argparse._SubParsersAction) -> None:
     add_step_argument(parser, 8.0)
     _add_count(parser, "--limit", None, "use the first N cases only (else all)")
     parser.add_argument("--report-only", action="store_true", help="leave the model as it is")
-    parser.set_defaults(run=run_calibrate)
+    parser.set_defaults(run=_later("calibrate_command", "calibrate_command"))
 
 
 def _add_compare(subparsers: argparse._SubParsersAction) -> None:
@@ -155,7 +157,7 @@ def _add_compare(subparsers: argparse._SubParsersAction) -> None:
         "evaluations", nargs="+", metavar="DIR", help="folder of velcrolink evaluate"
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the table")
-    parser.set_defaults(run=run_compare)
+    parser.set_defaults(run=_later("comparison", "compare_command"))
 
 
 def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
@@ -185,7 +187,7 @@ def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
     )
     _add_count(parser, "--text-steps", 60, "steps of each tower")
     _add_count(parser, "--text-seeds", 1, "towers of each row")
-    parser.set_defaults(run=run_ablate)
+    parser.set_defaults(run=_later("ablate_command", "ablate_command"))
 
 
 def _add_cases(
@@ -221,6 +223,15 @@ def _add_count(
     )
 
 
+def _later(module: str, function: str) -> Callable[[argparse.Namespace], int]:
+    """A command's function; its module, and torch with it, is imported when it is called."""
+
+    def run(args: argparse.Namespace) -> int:
+        return getattr(importlib.import_module(f".{module}", __package__), function)(args)
+
+    return run
+
+
 class Progress:
     """Share done and remaining time on one line of stderr (many lines when it is no terminal)."""
 
@@ -242,48 +253,6 @@ class Progress:
             file=sys.stderr,
             flush=True,
         )
-
-
-def run_train(args: argparse.Namespace) -> int:
-    """Train or resume."""
-    from .train_command import train_command
-
-    return train_command(args)
-
-
-def run_export(args: argparse.Namespace) -> int:
-    """Write a model folder."""
-    from .export_command import export_command
-
-    return export_command(args)
-
-
-def run_calibrate(args: argparse.Namespace) -> int:
-    """Fit and write a calibration."""
-    from .calibrate_command import calibrate_command
-
-    return calibrate_command(args)
-
-
-def run_compare(args: argparse.Namespace) -> int:
-    """One table of several evaluations."""
-    from .comparison import compare_command
-
-    return compare_command(args)
-
-
-def run_ablate(args: argparse.Namespace) -> int:
-    """A table with and without each objective."""
-    from .ablate_command import ablate_command
-
-    return ablate_command(args)
-
-
-def run_evaluate(args: argparse.Namespace) -> int:
-    """Measure one task."""
-    from .evaluate_command import evaluate_command
-
-    return evaluate_command(args)
 
 
 __all__ = ["Progress", "add_arguments", "print_metrics"]
