@@ -124,6 +124,9 @@ def test_the_dock_comes_back_where_the_user_left_it(driver):
     again = driver.module.dock.dock
     assert window.dockWidgetArea(again) == QtCore.Qt.DockWidgetArea.LeftDockWidgetArea
     assert again.isVisible()
+    # the window is shared with the tests that follow
+    window.addDockWidget(QtCore.Qt.DockWidgetArea.RightDockWidgetArea, again)
+    set_dock_width(driver, 380)
 
 
 def test_a_hidden_panel_has_no_shortcuts(driver):
