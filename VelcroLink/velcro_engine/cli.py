@@ -111,7 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int, detail: str = "") -> int:
-    print(f"velcrolink: error: {message}", file=sys.stderr)
+    # on a terminal, what was said of the progress gives way
+    start = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{start}velcrolink: error: {message}", file=sys.stderr)
     if detail.strip():
         print(detail.strip(), file=sys.stderr)
     return code

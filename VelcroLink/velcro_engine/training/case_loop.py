@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import VelcroError
+from ..errors import InputError, VelcroError
 
 Found = TypeVar("Found")
 
@@ -32,6 +32,16 @@ def readable_cases(
             problems.append(f"{key}: {error.message}")
             continue
         yield key, found
+
+
+def check_measured(rows: Sequence[Any], problems: Sequence[str]) -> None:
+    """Raises InputError, with what was left out, when nothing could be measured."""
+    if not rows:
+        first = f" ({problems[0]})" if problems else ""
+        raise InputError(
+            f"No labelled region could be measured{first}; check --data and --kb.",
+            "; ".join(problems),
+        )
 
 
 def write_dataclass_rows(path: Path, kind: type, rows: Sequence[Any]) -> None:

@@ -254,5 +254,10 @@ class Progress:
             flush=True,
         )
 
+    def clear(self) -> None:
+        """Take the line away from a terminal, for what is printed next."""
+        if sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
 
 __all__ = ["Progress", "add_arguments", "print_metrics"]

@@ -35,11 +35,13 @@ def evaluate_command(args: argparse.Namespace) -> int:
     check_evaluation(args)
     module, name = TASKS[args.task]
     measure: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), name)
+    progress = Progress()
     with output_folder(args.out) as folder:
-        metrics = measure(args, folder, Progress())
+        metrics = measure(args, folder, progress)
         path = folder / "metrics.json"
         if not path.is_file():
             path.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    progress.clear()
     print_metrics(metrics)
     print(f"Written: {Path(args.out) / 'metrics.json'}")
     return 0

@@ -24,7 +24,7 @@ from ..linker import Linker, open_linker
 from ..phrases import read_phrase
 from .benchmark_samples import Sample, case_slices, interior_point
 from .case_data import read_labels
-from .case_loop import readable_cases, write_dataclass_rows
+from .case_loop import check_measured, readable_cases, write_dataclass_rows
 from .region_samples import SEED, benchmark_of, groups_of, interval, query_keys
 
 STEP_MM = 16.0  # at least, between slices
@@ -64,6 +64,7 @@ def evaluate_grounding(args: argparse.Namespace, folder: Path, progress: Any) ->
 
     for _, found in readable_cases(keys, measured, progress, problems):
         rows += found
+    check_measured(rows, problems)
     write_dataclass_rows(folder / "grounding.csv", Row, rows)
     absent = np.array([row.score for row in rows if row.kind != "present"])
     return {

@@ -32,7 +32,7 @@ from ..linker import Linker, open_linker
 from ..ranking import side_of
 from ..result import LinkedEntry, LinkResult
 from .benchmark_samples import Sample
-from .case_loop import readable_cases, write_dataclass_rows
+from .case_loop import check_measured, readable_cases, write_dataclass_rows
 from .region_phrases import RegionPhrases, Truth
 from .region_samples import (
     SliceSamples,
@@ -119,6 +119,7 @@ def evaluate_retrieval(args: argparse.Namespace, folder: Path, progress: Any) ->
                 rows += _ask(library, truths, sample, wanted, query, condition, wanted[0], "text")
         size = len(library)
         library.close()
+    check_measured(rows, problems)
     write_dataclass_rows(folder / "retrieval.csv", Row, rows)
     return {
         "task": "retrieval",

@@ -8,6 +8,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..command_options import check_data_folder
@@ -51,10 +52,16 @@ def find_recipe(name: str) -> Recipe:
 
 
 def load_cases(data: Path, keys: list[str], log) -> list[Case]:
-    """All cases, said every 50."""
+    """All cases, said every 50. Raises InputError naming the one that cannot be read."""
     cases = []
     for number, key in enumerate(keys, 1):
-        cases.append(load_case(data, key))
+        try:
+            cases.append(load_case(data, key))
+        except (RuntimeError, OSError, ValueError, AttributeError, TypeError) as error:
+            raise InputError(
+                f"The case '{data / key}' cannot be read; correct its files or remove it.",
+                repr(error),
+            ) from error
         if number % 50 == 0 or number == len(keys):
             log(f"read {number} of {len(keys)} cases")
     return cases
@@ -171,6 +178,10 @@ def _train(args: argparse.Namespace, device: str) -> int:
         if segmented:
             base = load_knowledge_base(args.kb or active_paths())
             cases += load_segmented_cases(data, base, log)
+        if not any(case.voxels and np.ptp(case.images[0]) for case in cases):
+            raise InputError(
+                f"No case of '{data}' shows a labelled structure with an entry; check labels.json."
+            )
         state, recipe = open_state(args, out, cases, device, log)
         if args.steps:
             recipe = shortened(recipe, args.steps, state.step)
