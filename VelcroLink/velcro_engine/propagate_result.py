@@ -22,7 +22,9 @@ class Rules:
     logits at 1 mm distance. reach_mm: how far a mask may reach beyond its neighbour, per mm of
     slice distance, plus one pixel. grey, identity: weight of the grey levels' evidence and of the
     image tokens' (how much more a place resembles the start's entry than any other, in units of the
-    calibration's temperature), 0 for none. least_identity: least mean of the latter over the mask. limit: most slices in each direction, None for no limit.
+    calibration's temperature), 0 for none. least_identity: least mean of the latter over the mask. names_found: least Dice of what the model names
+    like the start with the start's own mask; below, names are not followed. appearance: weight of the likeness to the start's pixels,
+    0 for none. least_appearance: least mean likeness of a mask, as a share of the start's. limit: most slices in each direction, None for no limit.
     """
 
     confidence: float = 0.25
@@ -37,6 +39,9 @@ class Rules:
     grey: float = 0.6
     identity: float = 1.0
     least_identity: float = -1.0
+    names_found: float = 0.6
+    appearance: float = 1.0
+    least_appearance: float = 0.3
     limit: int | None = None
 
 

@@ -19,6 +19,7 @@ from .model.preprocess import (
     model_input,
     prompt_arrays,
 )
+from .propagate_appearance import Appearance
 from .propagate_evidence import box_of, dice_of, grey_shares, grown, level_that_fills, sharpened
 from .propagate_identity import Identity
 from .propagate_result import Point, Rules, Step, rules_for
@@ -52,6 +53,8 @@ class Walk:
         self._encoded: dict[str, Any] = {}
         self.level = 0.0  # of the logits, at which the start's mask fills its box
         self.identity = Identity(linker)
+        self.appearance = Appearance()
+        self.named = True  # whether the model's names of pixels found the start where it is
 
     def cut(self, plane: str, index: int) -> Slice:
         key = (plane, index)
@@ -83,16 +86,37 @@ class Walk:
         return mask_to_slice(decoded.mask, window, request.pixels.shape), decoded, encoded, window
 
     def margin(self, encoded: Any, window: Letterbox, shape: tuple[int, int]) -> np.ndarray | None:
-        """`Identity.margin`, None when the rules do without."""
-        return self.identity.margin(encoded, window, shape) if self.rules.identity > 0 else None
+        """`Identity.margin`, None when the rules do without or it failed on the start."""
+        if self.rules.identity <= 0 or not self.named:
+            return None
+        return self.identity.margin(encoded, window, shape)
+
+    def likeness(self, encoded: Any, window: Letterbox, cut: Slice) -> np.ndarray | None:
+        """`Appearance.odds`, weighted; None when the rules do without, nothing was learnt, or the
+        names can be relied on: they know the next slices, the start's looks do not."""
+        if self.rules.appearance <= 0 or self._by_pixels:
+            return None
+        odds = self.appearance.odds(encoded, window, cut.pixels)
+        return None if odds is None else self.rules.appearance * odds
+
+    def learn(self, encoded: Any, mask: np.ndarray, window: Letterbox, cut: Slice) -> None:
+        """What the start is named and looks like, and whether the names can be relied on: where
+        the appearance can stand in, names that miss the start's own mask are left aside."""
+        self.identity.learn_pixels(encoded, mask, window)
+        self.appearance.learn(encoded, mask, window, cut.pixels)
+        margin = self.identity.margin(encoded, window, mask.shape)
+        stands_in = self.rules.appearance > 0 and self.appearance.learnt
+        if margin is not None and stands_in:
+            near = grown(mask, max(4, round(0.4 * float(np.sqrt(mask.sum())))))
+            self.named = dice_of((margin > 0) & near, mask) >= self.rules.names_found
 
     def recall(self, start: Step) -> None:
         """Know again what an earlier walk learnt at its start."""
         request = self.cut(self.plane, start.index).request(box=box_of(start.mask))
         self.identity.learn_entry(start.embedding)
         encoded, window = self.encode(request)
-        self.identity.learn_pixels(encoded, start.mask, window)
         self.rules = rules_for(self.rules, self.identity.kind)
+        self.learn(encoded, start.mask, window, self.cut(self.plane, start.index))
         self.level = start.level
 
     def step(self, index: int, mask, logits, decoded, identity, agreement, corrected) -> Step:
@@ -132,7 +156,7 @@ class Walk:
         drawn = mask is None or bool(corrections)
         if drawn:
             mask = region_mask(logits, request)
-        self.identity.learn_pixels(encoded, mask, window)
+        self.learn(encoded, mask, window, cut)
         identity = self.margin(encoded, window, mask.shape)
         if drawn and not self.identity.names_pixels:
             if identity is not None:
@@ -192,6 +216,9 @@ class Walk:
         identity = self.margin(encoded, window, cut.pixels.shape)
         if identity is not None and not points:
             logits = logits + self.rules.identity * identity
+        likeness = self.likeness(encoded, window, cut)
+        if likeness is not None and not points:
+            logits = logits + likeness
         usual = grey_shares(self.cut(self.plane, near.index).pixels, near.mask)
         logits = sharpened(logits, cut.pixels, request, self.rules.grey, usual) - self.level
         weight = self.rules.smoothing ** max(1.0, cut.thickness) if not points else 0.0
@@ -203,28 +230,36 @@ class Walk:
         if not points and mask.sum() > most and not self._by_pixels:
             mask &= logits >= np.partition(logits[mask], -most)[-most]
         mask = clean_mask(mask, request)
-        if not mask.any():
+        if not mask.any() or (likeness is not None and not points and self._unlike(likeness[mask])):
             return None
         agreement = dice_of(mask, near.mask)
         return self.step(index, mask, logits, decoded, identity, agreement, bool(points))
+
+    def _unlike(self, odds: np.ndarray) -> bool:
+        """Whether a mask looks too little like the start. odds: `likeness` under it."""
+        usual = self.rules.appearance * self.appearance.usual
+        return float(odds.mean()) < self.rules.least_appearance * usual
 
     @property
     def _by_pixels(self) -> bool:
         """A structure of the body that the model names pixel by pixel: that says where it ends, and
         holds the mask from growing into the box it was prompted with."""
-        return self.identity.names_pixels and self.identity.kind == "anatomy"
+        return self.named and self.identity.names_pixels and self.identity.kind == "anatomy"
 
     def _box_beside(
         self, near: Step, cut: Slice, index: int, reach: float, points: Sequence[Point]
     ) -> Box | None:
-        """The prompt for a slice beside `near`: what the pixels there are named, or a little more
-        than the neighbour's own box. None when nothing there has the start's name."""
+        """The prompt for a slice beside `near`: what the pixels there look like and are named, or a
+        little more than the neighbour's own box. None when nothing there is like the start."""
         box = box_of(near.mask)
-        if self._by_pixels and not points:
+        if not points:
             encoded, window = self.encode(cut.request(box=box))
-            margin = self.margin(encoded, window, cut.pixels.shape)
+            told = self.likeness(encoded, window, cut)
+            margin = self.margin(encoded, window, cut.pixels.shape) if self._by_pixels else None
             if margin is not None:
-                named = (margin > 0) & grown(near.mask, 1 + round(reach))
+                told = margin if told is None else told + margin
+            if told is not None:
+                named = (told > 0) & grown(near.mask, 1 + round(reach))
                 named = clean_mask(named, cut.request(box=box))
                 return box_of(named) if named.any() else None
         inner = [p for p in points if p[2] == 1]
