@@ -39,7 +39,7 @@ class Rules:
     grey: float = 0.6
     identity: float = 1.0
     least_identity: float = -1.0
-    names_found: float = 0.6
+    names_found: float = 0.65
     appearance: float = 1.0
     least_appearance: float = 0.3
     limit: int | None = None
