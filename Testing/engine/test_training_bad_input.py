@@ -169,6 +169,15 @@ def test_train_refuses(site, tmp_path, monkeypatch, capsys, arguments, says):
     [
         (["export", "{}/none"], "holds no readable run"),
         (["export", "{}/broken"], "holds no readable run"),
+        (["export", "{}/broken", "--name", " "], "needs a name and a version"),
+        (["export", "{}/broken", "--text-from", "{}/none"], "holds no text tower"),
+        (["export", "{}/broken", "--out", "{}/file"], "is a file; give a folder"),
+        (["compare", "{}/none", "--out", "{}/file"], "is a file; give a folder"),
+        (
+            ["ablate", "{}/none", *DATA, "--splits", "x", "--reports", "x"],
+            "--reports and --dev-rep",
+        ),
+        (["ablate", "{}/none", "--data", "{}/none", "--splits", "x"], "check --data"),
         (["export", "{}/broken", "--text-steps", "-1"], "--text-steps: -1 is less than 0"),
         (["calibrate", "--model", "{}/none", *DATA], "is not a model folder"),
         (["calibrate", "--model", "bundled", "--data", "{}/none"], "check --data"),

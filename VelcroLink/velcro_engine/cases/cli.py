@@ -202,7 +202,7 @@ def _add(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    from ..training.cli import Progress
+    from ..training.progress import Progress
 
     if not args.source.exists():
         raise InputError(f"'{args.source}' does not exist; check the path.")

@@ -24,6 +24,7 @@ from .benchmark_samples import PROMPTS, Sample, case_slices
 from .calibration import BACKGROUND, HELD_OUT, KNOWN, Regions, calibrate, figures
 from .case_data import SIDES, case_keys
 from .link_evaluation import BATCH, LinkerAnswers, request_of, windows_of
+from .progress import Progress as Shown
 
 BACKGROUND_SHARE = 0.5  # of slices that also give a box of nothing
 DARK_SHARE = 0.02  # of its pixels may be bright
@@ -121,8 +122,6 @@ def _collect_slice(
 
 def calibrate_command(args: argparse.Namespace) -> int:
     """Fit on `--data`, write the model folder's config.json, report into `--out`."""
-    from .cli import Progress as Shown
-
     folder = model_folder(args.model)
     data = check_data_folder(args.data)
     check_output_folder(args.out)

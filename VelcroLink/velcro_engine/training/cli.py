@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
-import time
 from collections.abc import Callable
+from pathlib import Path
 
-from ..command_options import add_kb_argument, add_step_argument, whole_number
+from ..command_options import (
+    add_kb_argument,
+    add_step_argument,
+    check_data_folder,
+    whole_number,
+)
+from ..errors import InputError
+from ..output_folder import check_output_folder
 from .evaluate_command import BASELINES, TASKS, print_metrics
+from .progress import Progress
 
 
 def add_arguments(subparsers: argparse._SubParsersAction) -> None:
@@ -126,7 +133,7 @@ def _add_export(subparsers: argparse._SubParsersAction) -> None:
         metavar="NAMES",
         help="of sentences, words, medtrim, location, with commas between (location)",
     )
-    parser.set_defaults(run=_later("export_command", "export_command"))
+    parser.set_defaults(run=_later("export_command", "export_command", check_export))
 
 
 def _add_calibrate(subparsers: argparse._SubParsersAction) -> None:
@@ -157,7 +164,7 @@ def _add_compare(subparsers: argparse._SubParsersAction) -> None:
         "evaluations", nargs="+", metavar="DIR", help="folder of velcrolink evaluate"
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the table")
-    parser.set_defaults(run=_later("comparison", "compare_command"))
+    parser.set_defaults(run=_later("comparison", "compare_command", check_out))
 
 
 def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
@@ -187,7 +194,7 @@ def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
     )
     _add_count(parser, "--text-steps", 60, "steps of each tower")
     _add_count(parser, "--text-seeds", 1, "towers of each row")
-    parser.set_defaults(run=_later("ablate_command", "ablate_command"))
+    parser.set_defaults(run=_later("ablate_command", "ablate_command", check_ablation))
 
 
 def _add_cases(
@@ -223,41 +230,47 @@ def _add_count(
     )
 
 
-def _later(module: str, function: str) -> Callable[[argparse.Namespace], int]:
-    """A command's function; its module, and torch with it, is imported when it is called."""
+def check_out(args: argparse.Namespace) -> None:
+    """Raises InputError when results cannot go to --out."""
+    check_output_folder(args.out)
+
+
+def check_ablation(args: argparse.Namespace) -> None:
+    """Raises InputError for what would otherwise show only after minutes."""
+    check_out(args)
+    check_data_folder(args.data)
+    if bool(args.reports) != bool(args.dev_reports):
+        raise InputError("Give --reports and --dev-reports together.")
+    check_text_from(args)
+
+
+def check_export(args: argparse.Namespace) -> None:
+    """Raises InputError for what would otherwise show only after minutes, or not at all."""
+    check_out(args)
+    if not args.name.strip() or not args.version.strip():
+        raise InputError("A model needs a name and a version; give --name and --version.")
+    check_text_from(args)
+
+
+def check_text_from(args: argparse.Namespace) -> None:
+    """Raises InputError when --text-from names no text tower."""
+    if args.text_from is not None and not (Path(args.text_from) / "tower.json").is_file():
+        raise InputError(f"'{args.text_from}' holds no text tower; check --text-from.")
+
+
+def _later(
+    module: str,
+    function: str,
+    check: Callable[[argparse.Namespace], None] = lambda args: None,
+) -> Callable[[argparse.Namespace], int]:
+    """A command's function behind its check; its module, and torch with it, is imported when it is
+    called."""
 
     def run(args: argparse.Namespace) -> int:
+        check(args)
         return getattr(importlib.import_module(f".{module}", __package__), function)(args)
 
     return run
-
-
-class Progress:
-    """Share done and remaining time on one line of stderr (many lines when it is no terminal)."""
-
-    def __init__(self) -> None:
-        self.started = time.monotonic()
-        self.said = 0.0
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        now = time.monotonic()
-        terminal = sys.stderr.isatty()
-        if now - self.said < (0.2 if terminal else 20) and done < total:
-            return
-        self.said = now
-        left = (now - self.started) / done * (total - done) if done else float("nan")
-        text = f"{done}/{total} {what}" + (f", {left:.0f} s left" if done else "")
-        print(
-            f"\r\x1b[K{text}" if terminal else text,
-            end="" if terminal else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    def clear(self) -> None:
-        """Take the line away from a terminal, for what is printed next."""
-        if sys.stderr.isatty():
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 __all__ = ["Progress", "add_arguments", "print_metrics"]

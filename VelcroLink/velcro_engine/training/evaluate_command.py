@@ -12,6 +12,7 @@ from typing import Any
 from ..command_options import check_data_folder
 from ..errors import InputError
 from ..output_folder import output_folder
+from .progress import Progress
 
 # task -> module and function that measures it: f(args, progress) -> metrics
 TASKS = {
@@ -30,8 +31,6 @@ BASELINES = ("clip-whole", "clip-crop", "clip-mask-pool", "sam-token-knn", "box-
 
 def evaluate_command(args: argparse.Namespace) -> int:
     """Measure one task, print its main figures, write the files. Raises VelcroError."""
-    from .cli import Progress
-
     check_evaluation(args)
     module, name = TASKS[args.task]
     measure: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), name)
