@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from velcro_engine import cli
-from velcro_engine.training.comparison import lead, read_metrics, table_rows
+from velcro_engine.training.comparison import lead, paired_lead, read_metrics, table_rows
 
 
 def evaluation(folder, model, top1, training=None, task="linking"):
@@ -43,6 +43,38 @@ def test_compare_writes_table_figure_and_page_and_says_the_lead(tmp_path, capsys
     page = (out / "index.html").read_text("utf-8")
     assert "box-prior &lt;x&gt;" in page and page.count("data:image/png") == 3
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def with_rows(folder, answers):
+    """rows.csv of one sample a case, answered as told."""
+    columns = ("case", "channel", "plane", "position_mm", "entity", "side", "is_picture", "prompt")
+    lines = [",".join((*columns, "ranked"))]
+    for case, answer in answers.items():
+        lines.append(f"{case},image,axial,1.0,liver,,False,gold,{answer} aorta")
+    (Path(folder) / "rows.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return Path(folder)
+
+
+def test_the_lead_has_a_paired_interval(tmp_path, capsys):
+    cases = [f"set/{n}" for n in range(20)]
+    first = with_rows(
+        evaluation(tmp_path / "a", "velcro", 0.9),
+        {c: "liver" if n else "spleen" for n, c in enumerate(cases)},
+    )
+    other = with_rows(
+        evaluation(tmp_path / "b", "clip-crop", 0.5),
+        {c: "spleen" if n % 2 else "liver" for n, c in enumerate(cases)},
+    )
+    low, high = paired_lead(first, other, "headline", "gold")
+    assert 10 < low < 45 < high < 80
+    assert paired_lead(first, other, "lesion", "gold") is None
+    command = ["compare", str(first), str(other), "--out", str(tmp_path / "out")]
+    assert cli.main(command) == 0
+    told = capsys.readouterr().out
+    assert f"+40.0 points (95 %: {low:+.1f} to {high:+.1f}, paired)" in told
+    (other / "rows.csv").write_text("nonsense\n1\n", encoding="utf-8")
+    assert cli.main([*command[:-1], str(tmp_path / "out2")]) == 2
+    assert "evaluate again" in capsys.readouterr().err
 
 
 def test_groups_that_a_model_lacks_are_left_out(tmp_path):

@@ -7,6 +7,7 @@ import base64
 import csv
 import html
 import json
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..knowledge_base import load_knowledge_base
 from ..output_folder import output_folder
+from .link_figures import Benchmark, Sampled, bootstrap
 
 SHOWN_GROUPS = ("headline", "fine", "brain", "lesion", "ct", "cxr", "us")
 FIGURES = ("top1", "top1_ci", "top3", "macro", "side", "dice", "ece", "auroc", "n")
@@ -65,6 +68,54 @@ def lead(evaluations: list[dict[str, Any]], group: str, prompt: str) -> tuple[st
         return None
     best, name = max(others)
     return str(name), round(100 * (values[0] - best), 1)
+
+
+def paired_lead(first: Path, other: Path, group: str, prompt: str) -> tuple[float, float] | None:
+    """95 % interval of the points by which `first` is ahead of `other` on the samples that both
+    evaluations hold, whole cases being drawn with replacement; None without such samples, as when a
+    folder holds figures only."""
+    if not all((folder / "rows.csv").is_file() for folder in (first, other)):
+        return None
+    right = [_right(folder, group, prompt) for folder in (first, other)]
+    shared = sorted(right[0].keys() & right[1].keys())
+    if not shared:
+        return None
+    ahead = np.array([right[0][sample] - right[1][sample] for sample in shared])
+    low, high = bootstrap(ahead, [sample[0] for sample in shared], 0)
+    return round(100 * low, 1), round(100 * high, 1)
+
+
+def _right(folder: Path, group: str, prompt: str) -> dict[tuple[str, ...], float]:
+    """{sample: 1 if it was answered rightly} of a group, from the folder's rows.csv.
+
+    Raises InputError when it is not of `velcrolink evaluate`."""
+    bench = Benchmark(_ancestors())
+    found = {}
+    try:
+        with (folder / "rows.csv").open(encoding="utf-8", newline="") as stream:
+            for line in csv.DictReader(stream):
+                if line["prompt"] != prompt:
+                    continue
+                sample = Sampled(
+                    line["entity"], line["is_picture"] == "True", tuple(line["ranked"].split())
+                )
+                if group in bench.groups(sample):
+                    key = tuple(
+                        line[k]
+                        for k in ("case", "channel", "plane", "position_mm", "entity", "side")
+                    )
+                    found[key] = float(bench.right(sample, group))
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"'{folder}' holds no rows.csv of velcrolink evaluate; evaluate again.", repr(error)
+        ) from error
+    return found
+
+
+@cache
+def _ancestors() -> dict[str, set[str]]:
+    base = load_knowledge_base(None)
+    return {entry.id: set(base.ancestors(entry.id)) for entry in base.entries}
 
 
 def accuracy_picture(evaluations: list[dict[str, Any]], prompt: str = "gold") -> bytes:
@@ -154,7 +205,12 @@ def compare_command(args: argparse.Namespace) -> int:
         print(f"{metrics['model']} ({budget or 'budget unknown'}): " + ", ".join(parts))
     for group in ("headline", "fine"):
         ahead = lead(evaluations, group, "gold")
-        if ahead is not None:
-            print(f"{group}, gold boxes: {ahead[1]:+.1f} points to the best other, {ahead[0]}")
+        if ahead is None:
+            continue
+        best = [str(e["model"]) for e in evaluations].index(ahead[0], 1)
+        first, other = (Path(args.evaluations[n]) for n in (0, best))
+        between = paired_lead(first, other, group, "gold")
+        told = "" if between is None else f" (95 %: {between[0]:+.1f} to {between[1]:+.1f}, paired)"
+        print(f"{group}, gold boxes: {ahead[1]:+.1f} points{told} to the best other, {ahead[0]}")
     print(f"Written: {Path(args.out) / 'index.html'}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -13,6 +14,15 @@ from .link_evaluation import Row
 
 BOOTSTRAPS = 1000
 BINS = 15
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What `Benchmark` asks of a sample; a `Row` says it too."""
+
+    entity: str
+    is_picture: bool
+    ranked: tuple[str, ...] = ()
 
 
 class Benchmark:
@@ -28,7 +38,7 @@ class Benchmark:
         self.brain_roots = set(table["brain_roots"])
         self.ancestors = ancestors or {}
 
-    def groups(self, row: Row) -> list[str]:
+    def groups(self, row: Row | Sampled) -> list[str]:
         """Groups a sample belongs to. `fine` holds every sample."""
         found = ["fine"]
         if row.entity in self.concept:
@@ -45,7 +55,7 @@ class Benchmark:
             found.append("ct")
         return found
 
-    def right(self, row: Row, group: str, depth: int = 1) -> bool:
+    def right(self, row: Row | Sampled, group: str, depth: int = 1) -> bool:
         """Whether the answer is among the first `depth`; by concept in `headline`."""
         if group != "headline":
             return row.entity in row.ranked[:depth]

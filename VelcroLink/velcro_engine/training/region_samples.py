@@ -14,7 +14,7 @@ from ..knowledge_base import KnowledgeBase
 from ..slices import Slice
 from .benchmark_samples import Sample, case_slices
 from .case_data import case_keys
-from .link_figures import BOOTSTRAPS, Benchmark
+from .link_figures import BOOTSTRAPS, Benchmark, Sampled
 
 SEED = 7
 
@@ -25,14 +25,6 @@ class SliceSamples:
 
     cut: Slice
     samples: list[Sample]
-
-
-@dataclass(frozen=True)
-class Keyed:
-    """What `Benchmark.groups` reads of a sample."""
-
-    entity: str
-    is_picture: bool
 
 
 def chosen_samples(
@@ -96,7 +88,7 @@ def interval(values: np.ndarray, cases: list[str]) -> list[float]:
 def groups_of(bench: Benchmark, base: KnowledgeBase, entity: str, is_picture: bool) -> list[str]:
     """ "all", "anatomy" or "finding", and the groups of the linking benchmark."""
     kind = "anatomy" if base.by_id[entity].kind == "anatomy" else "finding"
-    found = bench.groups(Keyed(entity, is_picture))
+    found = bench.groups(Sampled(entity, is_picture))
     return ["all", kind, *found]
 
 
