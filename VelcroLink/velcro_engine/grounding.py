@@ -40,9 +40,9 @@ PROPOSALS = 14
 MERGE_IOU = 0.5
 SMALLEST_MASK = 6  # pixels of the slice
 MEAN_LEVEL = -0.7  # mask logit above which a token counts as under the mask
-# The least score that counts as "in this slice". On 8 training cases (`velcrolink evaluate --task
-# grounding --split train --limit 8`) it rejects 89 % of absent phrases and keeps 94 % of present ones.
-PRESENT_ABOVE = 0.2
+PRESENT_ABOVE = (
+    0.2  # the least score that counts as "in this slice", where the model tells no other
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def ground(
 ) -> Grounding:
     """Find a phrase on a slice.
 
-    present_above: threshold on the score; None: the model's own, or PRESENT_ABOVE.
+    present_above: threshold on the score; None: the model's own for this entry, or PRESENT_ABOVE.
     """
     runtime = linker.runtime
     request, box, encoded = view.request, view.window, view.encoded
@@ -116,7 +116,7 @@ def ground(
         points, labels = _box_prompts([box_to_input(b, box) for b in again])
         candidates += _regions(linker, encoded, targets, phrase, request, box, points, labels, heat)
     regions = merged(candidates)
-    threshold = threshold_of(runtime) if present_above is None else present_above
+    threshold = threshold_of(runtime, phrase) if present_above is None else present_above
     score = regions[0].score if regions else 0.0
     present = bool(regions) and score >= threshold
     kept = [r for r in regions if r.score >= max(threshold, 0.35 * score)] if present else regions
@@ -124,9 +124,10 @@ def ground(
     return Grounding(phrase, present, score, tuple(kept[:most]), on_slice)
 
 
-def threshold_of(runtime: Any) -> float:
-    """The model's own threshold when its configuration has one."""
-    return float(getattr(runtime, "present_above", None) or PRESENT_ABOVE)
+def threshold_of(runtime: Any, phrase: Phrase) -> float:
+    """Of the phrase's entry, when the model's configuration has one (`velcrolink calibrate --find`)."""
+    own: dict[str, float] = getattr(runtime, "present_above", {})
+    return own.get(phrase.entries[0], PRESENT_ABOVE) if phrase.entries else PRESENT_ABOVE
 
 
 def _whole(request: SliceRequest) -> SliceRequest:
@@ -277,9 +278,9 @@ def _regions(
     masks, confidence, vectors, sides = linker.runtime.decode_many(encoded, points, labels)
     scores = _probability(vectors, targets, linker) * _agreement(sides, phrase, targets)
     # The decoder sees the region, the heat sees the place: their geometric mean is high only
-    # where both agree.
+    # where both agree. A decoder that doubts its own mask has found no structure there.
     warm = np.array([_mean_heat(mask, heat) for mask in masks])
-    scores = np.sqrt(scores * warm) * (0.5 + 0.5 * np.clip(confidence, 0.0, 1.0))
+    scores = np.sqrt(scores * warm) * np.clip(confidence, 0.0, 1.0)
     found = []
     for n in np.argsort(-scores, kind="stable"):
         logits = mask_to_slice(masks[n], window, request.pixels.shape)

@@ -71,6 +71,7 @@ class OnnxRuntime:
         # columns of the encoder's `posterior`; "nothing" comes after them
         self.entities = tuple(map(str, folder.config.get("entities", ())))
         self.text_only_factor = float(folder.config.get("text_only_factor", 1.0))
+        self.present_above = _thresholds(folder.config)
         for role in ("encoder", "decoder", "text", "vocabulary"):
             if role not in folder.files:
                 raise ModelError(f"'{folder.path}' lacks its {role}; install the model again.")
@@ -164,6 +165,20 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _thresholds(config: dict[str, Any]) -> dict[str, float]:
+    """{entry: least score of Find}, of the entries that have their own."""
+    values = config.get("present_above", {})
+    try:
+        found = {str(entry): float(least) for entry, least in values.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ModelError(
+            "The model's configuration is damaged; install it again.", repr(error)
+        ) from error
+    if not all(0.0 <= least <= 1.0 for least in found.values()):
+        raise ModelError("The model's configuration is damaged; install it again.")
+    return found
 
 
 def _nothing(config: dict[str, Any]) -> np.ndarray | None:

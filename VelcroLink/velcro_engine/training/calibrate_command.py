@@ -122,6 +122,10 @@ def _collect_slice(
 
 def calibrate_command(args: argparse.Namespace) -> int:
     """Fit on `--data`, write the model folder's config.json, report into `--out`."""
+    if args.find:
+        from .find_thresholds import find_thresholds_command
+
+        return find_thresholds_command(args)
     folder = model_folder(args.model)
     data = check_data_folder(args.data)
     check_output_folder(args.out)

@@ -150,6 +150,11 @@ def _add_calibrate(subparsers: argparse._SubParsersAction) -> None:
     add_step_argument(parser, 8.0)
     _add_count(parser, "--limit", None, "use the first N cases only (else all)")
     parser.add_argument("--report-only", action="store_true", help="leave the model as it is")
+    parser.add_argument(
+        "--find",
+        action="store_true",
+        help="fit what Find takes for present instead, on cases that were trained on (--split train)",
+    )
     parser.set_defaults(run=_later("calibrate_command", "calibrate_command"))
 
 

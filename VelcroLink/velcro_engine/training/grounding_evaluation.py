@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..grounding import Grounding, ground, threshold_of, view_slice
+from ..grounding import PRESENT_ABOVE, Grounding, ground, view_slice
 from ..knowledge_base import KnowledgeBase
 from ..knowledge_base.search import SearchIndex
 from ..linker import Linker, open_linker
@@ -29,7 +29,6 @@ from .region_samples import SEED, benchmark_of, groups_of, interval, query_keys
 
 STEP_MM = 16.0  # at least, between slices
 PHRASES_PER_CASE = 24
-REJECTED = 0.85  # share of absent phrases that the suggested threshold rejects
 
 
 @dataclass
@@ -49,15 +48,14 @@ class Row:
     seconds: float = 0.0
 
 
-def evaluate_grounding(args: argparse.Namespace, folder: Path, progress: Any) -> dict[str, Any]:
-    """Figures of grounding; writes grounding.csv."""
-    started = time.monotonic()
-    keys = query_keys(args)
-    linker = open_linker(args.model, args.kb, examples=False)
+def measured_phrases(
+    linker: Linker, args: argparse.Namespace, keys: list[str], progress: Any, problems: list[str]
+) -> list[Row]:
+    """Present and absent phrases of cases, each looked for; cases that cannot be read go into
+    `problems`. Raises InputError when none can."""
     index = SearchIndex(linker.knowledge_base)
     tables = _tables(Path(args.data), keys)
     rows: list[Row] = []
-    problems: list[str] = []
 
     def measured(key: str) -> list[Row]:
         return _case_rows(linker, index, args, key, tables)
@@ -65,18 +63,26 @@ def evaluate_grounding(args: argparse.Namespace, folder: Path, progress: Any) ->
     for _, found in readable_cases(keys, measured, progress, problems):
         rows += found
     check_measured(rows, problems)
+    return rows
+
+
+def evaluate_grounding(args: argparse.Namespace, folder: Path, progress: Any) -> dict[str, Any]:
+    """Figures of grounding; writes grounding.csv."""
+    started = time.monotonic()
+    linker = open_linker(args.model, args.kb, examples=False)
+    problems: list[str] = []
+    rows = measured_phrases(linker, args, query_keys(args), progress, problems)
     write_dataclass_rows(folder / "grounding.csv", Row, rows)
-    absent = np.array([row.score for row in rows if row.kind != "present"])
     return {
         "task": "grounding",
         "model": linker.runtime.name,
         "kb": linker.knowledge_base.version,
         "cases": len({row.case for row in rows}),
         "left_out": problems,
-        "threshold": threshold_of(linker.runtime),
-        "suggested_threshold": round(float(np.quantile(absent, REJECTED)), 4)
-        if len(absent)
-        else None,
+        "present_above": {
+            "others": PRESENT_ABOVE,
+            **getattr(linker.runtime, "present_above", {}),
+        },
         "groups": figures(rows, linker.knowledge_base),
         "seconds": {
             "per_phrase": round(sum(r.seconds for r in rows) / max(1, len(rows)), 3),
