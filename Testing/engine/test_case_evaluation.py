@@ -126,7 +126,7 @@ def test_grounding_points_at_what_is_there_and_rejects_what_is_not(data, linker,
     figures = metrics["groups"]["all"]["phrase"]
     assert figures["n"] > 8 and figures["pointing"] > 0.8 and figures["miou"] > 0.6
     assert figures["absent_rejected"] >= 0.8
-    assert metrics["suggested_threshold"] < 0.1
+    assert metrics["present_above"] == {"others": 0.2}
     json.dumps(metrics, allow_nan=False)
 
 

@@ -8,9 +8,6 @@ import pytest
 from velcro_engine import cli
 
 COMMANDS = [name for commands in cli.COMMANDS.values() for name in commands]
-# The options of `kb` itself are told in knowledge_base/cli.py and cli_meaning.py; some lack a text.
-KB_LACKS = pytest.mark.xfail(reason="options in knowledge_base/cli.py lack help or default")
-WITH_KB = [pytest.param(c, marks=KB_LACKS) if c == "kb" else c for c in COMMANDS]
 UNITS = {"at": "mm", "step_mm": "mm", "box": "mm", "point": "mm", "slice_matrix": "mm"}
 
 
@@ -34,7 +31,7 @@ def name_of(path: str, action: argparse.Action) -> str:
     return f"{path} {(action.option_strings or [action.dest])[-1]}"
 
 
-@pytest.mark.parametrize("command", WITH_KB)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_a_help_text(command):
     found = options(command)
     assert found, command
@@ -42,7 +39,7 @@ def test_every_option_has_a_help_text(command):
     assert silent == []
 
 
-@pytest.mark.parametrize("command", WITH_KB)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_default_is_named_in_the_help_text(command):
     untold = []
     for path, action in options(command):

@@ -41,11 +41,11 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
 
     stats = commands.add_parser("stats", help="how much is in it")
     show = commands.add_parser("show", help="one entry, by its name or id")
-    show.add_argument("name", nargs="+")
+    show.add_argument("name", nargs="+", help="name or id of the entry")
     show.add_argument("--json", action="store_true", help="as JSON")
     search = commands.add_parser("search", help="find entries by any of their names")
-    search.add_argument("text", nargs="+")
-    search.add_argument("--limit", type=int, default=10)
+    search.add_argument("text", nargs="+", help="what to look for")
+    search.add_argument("--limit", type=int, default=10, help="entries to list (10)")
 
     importer = commands.add_parser(
         "import", help="take entries into your own knowledge base, all or none"
@@ -56,9 +56,14 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
         "--on-conflict",
         choices=("error", "skip", "replace"),
         default="error",
-        help="what to do with an id that is already there",
+        help="what to do with an id that is already there (error)",
     )
-    importer.add_argument("--kind", choices=("anatomy", "pathology", "device"), default="anatomy")
+    importer.add_argument(
+        "--kind",
+        choices=("anatomy", "pathology", "device"),
+        default="anatomy",
+        help="kind of entries whose file does not tell (anatomy)",
+    )
     importer.add_argument("--cuis", type=Path, help="umls: file of concept ids, one a line")
     importer.add_argument("--dry-run", action="store_true", help="read and check, keep nothing")
 
@@ -71,10 +76,10 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
 
     commands.add_parser("versions", help="list the kept versions of your own knowledge base")
     restore = commands.add_parser("restore", help="bring back a version of your own")
-    restore.add_argument("version", type=int)
+    restore.add_argument("version", type=int, help="its number, see versions")
 
     site = commands.add_parser("site", help="write it as web pages to read offline")
-    site.add_argument("--out", type=Path, required=True, metavar="DIR")
+    site.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pages")
 
     for command in (stats, show, search, export, site):
         command.add_argument(

@@ -21,14 +21,16 @@ KEY_VARIABLE = "VELCROLINK_QDRANT_KEY"
 def add_arguments(commands: argparse._SubParsersAction) -> None:
     """Add `similar` and `share` to the commands of `kb`."""
     similar = commands.add_parser("similar", help="find entries by what a text means")
-    similar.add_argument("text", nargs="+")
-    similar.add_argument("--limit", type=int, default=10)
+    similar.add_argument("text", nargs="+", help="what to look for")
+    similar.add_argument("--limit", type=int, default=10, help="entries to list (10)")
     similar.add_argument("--server", metavar="ADDRESS", help="ask a shared knowledge base there")
     share = commands.add_parser("share", help="send the knowledge base to a Qdrant server")
     share.add_argument("--server", metavar="ADDRESS", required=True, help="http://host:6333")
     for command in (similar, share):
-        command.add_argument("--model", default="bundled", help="model folder, or 'bundled'")
-        command.add_argument("--collection", default="velcrolink")
+        command.add_argument("--model", default="bundled", help="model folder (bundled)")
+        command.add_argument(
+            "--collection", default="velcrolink", help="its name on the server (velcrolink)"
+        )
         command.add_argument(
             "--kb", type=Path, action="append", help="instead of the bundled one and your own"
         )

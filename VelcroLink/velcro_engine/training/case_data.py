@@ -71,7 +71,7 @@ def read_labels(folder: Path) -> dict[int, Label]:
         return {
             int(k): Label(str(v["name"]), v.get("entity"), v.get("side")) for k, v in table.items()
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"Cannot read the label table {path}.", repr(error)) from error
 
 
