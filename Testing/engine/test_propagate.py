@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from velcro_engine.errors import Cancelled, GeometryError, InputError
 from velcro_engine.knowledge_base import load_knowledge_base, text
 from velcro_engine.linker import Linker
 from velcro_engine.propagate import propagate
+from velcro_engine.propagate_command import ends
 from velcro_engine.review_handlers import propagate as handle_propagate
 from velcro_engine.review_handlers import review as handle_review
 from velcro_engine.volume import make_volume
@@ -176,3 +178,12 @@ def test_the_worker_reviews_layers_sent_with_the_volume(linker, image):
         handle_review({**header, "segmentation": {}}, payload, Context(linker))
     with pytest.raises(InputError, match="incomplete"):
         handle_review(header, payload[:100], Context(linker))
+
+
+@pytest.mark.parametrize(
+    ("sign", "told"), [(1, "inferior: a; superior: b"), (-1, "inferior: b; superior: a")]
+)
+def test_the_ends_are_told_by_direction_in_the_patient(linker, sign, told):
+    volume = make_volume(np.zeros((8, 8, 8), np.uint8), np.diag([-1.0, -1.0, sign, 1.0]), "MR")
+    found = SimpleNamespace(plane="axial", stopped={"-": "a", "+": "b"})
+    assert ends(found, volume) == told

@@ -4,7 +4,8 @@ Each slice's box comes from its neighbour's mask; the decoder's logits are smoot
 kept within reach of the neighbour. It stops where the region ends: when the model is not sure of its
 mask any more, the mask no longer agrees with its neighbour, becomes tiny or bursts, or the region's
 embedding is another one than at the start. Corrections (points on any slice) are prompts of that
-slice, and everything beyond it is done again from there. With `consensus`, the other two directions
+slice, and everything beyond it is done again from there. A structure that the model names pixel by
+pixel is then looked at in all three directions (`propagate_views`). With `consensus`, instead, the other two directions
 are segmented too, slice by slice through the result, and the majority of three decides.
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 from .errors import GeometryError
 from .linker import Linker
 from .propagate_result import Point, Propagation, Rules, Step
+from .propagate_views import seen_from_all_sides
 from .propagate_volume import consensus as majority
 from .propagate_volume import finished, voxels_of
 from .propagate_walk import WORLD, Progress, Walk
@@ -60,6 +62,9 @@ def propagate(
         kept = {index: work.first(index, box, points, mask, given.get(index, ()))}
     else:
         work.recall(kept[index])
+    views = rules.views and work.by_pixels
+    if views:
+        work.share = 0.4
     stopped = {}
     for sign, name in ((-1, "-"), (1, "+")):
         stopped[name] = work.walk(kept, index, sign, given)
@@ -68,6 +73,8 @@ def propagate(
     voxels = voxels_of(work, kept)
     if consensus:
         voxels = majority(work, voxels)
+    elif views:
+        voxels = seen_from_all_sides(work, voxels, [index, *given])
     return finished(work, kept, index, voxels, stopped, given, started)
 
 

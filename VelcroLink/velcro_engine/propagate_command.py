@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         }
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         (folder / "result.json").write_text(text, encoding="utf-8")
-    _print(found, segment.name, Path(args.out))
+    _print(found, segment.name, volume, Path(args.out))
     return 0
 
 
@@ -86,7 +86,22 @@ def layer_of(cut: Slice, volume: Volume) -> int:
     return int(np.clip(np.rint(ijk[axis]), 0, volume.shape_ijk[axis] - 1))
 
 
-def _print(found: Propagation, name: str, out: Path) -> None:
+TOWARDS = {
+    "sagittal": ("left", "right"),
+    "coronal": ("posterior", "anterior"),
+    "axial": ("inferior", "superior"),
+}
+
+
+def ends(found: Propagation, volume: Volume) -> str:
+    """Why it ended, with the direction of the patient in which it did."""
+    _, sign = anatomical_axes(volume)[WORLD[found.plane]]
+    low, high = TOWARDS[found.plane]
+    order = (("-", low), ("+", high)) if sign > 0 else (("+", low), ("-", high))
+    return "; ".join(f"{name}: {found.stopped[end]}" for end, name in order)
+
+
+def _print(found: Propagation, name: str, volume: Volume, out: Path) -> None:
     size = (
         ""
         if found.longest_mm is None
@@ -94,7 +109,7 @@ def _print(found: Propagation, name: str, out: Path) -> None:
     )
     print(f"{name} ({100 * found.confidence:.0f} %): {found.volume_ml:.2f} ml{size}")
     print(
-        f"{len(found.steps)} {found.plane} slices in {found.seconds:.1f} s; ended: "
-        f"{found.stopped['-']} / {found.stopped['+']}"
+        f"{len(found.steps)} {found.plane} slices in {found.seconds:.1f} s; ended "
+        f"{ends(found, volume)}"
     )
     print(f"Written: {out / 'mask.seg.nrrd'}")

@@ -24,7 +24,8 @@ class Rules:
     image tokens' (how much more a place resembles the start's entry than any other, in units of the
     calibration's temperature), 0 for none. least_identity: least mean of the latter over the mask. names_found: least Dice of what the model names
     like the start with the start's own mask; below, names are not followed. appearance: weight of the likeness to the start's pixels,
-    0 for none. least_appearance: least mean likeness of a mask, as a share of the start's. limit: most slices in each direction, None for no limit.
+    0 for none. least_appearance: least mean likeness of a mask, as a share of the start's. views: whether the names are looked at
+    in all three directions. limit: most slices in each direction, None for no limit.
     """
 
     confidence: float = 0.25
@@ -42,6 +43,7 @@ class Rules:
     names_found: float = 0.65
     appearance: float = 1.0
     least_appearance: float = 0.3
+    views: bool = True
     limit: int | None = None
 
 

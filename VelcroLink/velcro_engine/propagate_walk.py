@@ -54,6 +54,7 @@ class Walk:
         self.level = 0.0  # of the logits, at which the start's mask fills its box
         self.identity = Identity(linker)
         self.appearance = Appearance()
+        self.share = 0.95  # of the whole work's time that walking takes
         self.named = True  # whether the model's names of pixels found the start where it is
 
     def cut(self, plane: str, index: int) -> Slice:
@@ -94,7 +95,7 @@ class Walk:
     def likeness(self, encoded: Any, window: Letterbox, cut: Slice) -> np.ndarray | None:
         """`Appearance.odds`, weighted; None when the rules do without, nothing was learnt, or the
         names can be relied on: they know the next slices, the start's looks do not."""
-        if self.rules.appearance <= 0 or self._by_pixels:
+        if self.rules.appearance <= 0 or self.by_pixels:
             return None
         odds = self.appearance.odds(encoded, window, cut.pixels)
         return None if odds is None else self.rules.appearance * odds
@@ -189,7 +190,7 @@ class Walk:
                 return "limit of slices"
             self.done += 1
             self.progress(
-                min(0.95, self.done / self.count),
+                self.share * min(1.0, self.done / self.count),
                 f"{self.plane} slice {following + 1} of {self.count}",
             )
             forced = (furthest - following) * sign >= 0
@@ -227,7 +228,7 @@ class Walk:
         if not points:
             mask &= grown(near.mask, 1 + round(reach))
         most = int(near.mask.sum() * self.rules.growth ** max(1.0, cut.thickness)) + 2
-        if not points and mask.sum() > most and not self._by_pixels:
+        if not points and mask.sum() > most and not self.by_pixels:
             mask &= logits >= np.partition(logits[mask], -most)[-most]
         mask = clean_mask(mask, request)
         if not mask.any() or (likeness is not None and not points and self._unlike(likeness[mask])):
@@ -241,7 +242,7 @@ class Walk:
         return float(odds.mean()) < self.rules.least_appearance * usual
 
     @property
-    def _by_pixels(self) -> bool:
+    def by_pixels(self) -> bool:
         """A structure of the body that the model names pixel by pixel: that says where it ends, and
         holds the mask from growing into the box it was prompted with."""
         return self.named and self.identity.names_pixels and self.identity.kind == "anatomy"
@@ -255,7 +256,7 @@ class Walk:
         if not points:
             encoded, window = self.encode(cut.request(box=box))
             told = self.likeness(encoded, window, cut)
-            margin = self.margin(encoded, window, cut.pixels.shape) if self._by_pixels else None
+            margin = self.margin(encoded, window, cut.pixels.shape) if self.by_pixels else None
             if margin is not None:
                 told = margin if told is None else told + margin
             if told is not None:

@@ -310,6 +310,17 @@ def mask_to_voxels(mask: np.ndarray, cut: Slice, volume: Volume) -> np.ndarray:
     mask = np.asarray(mask, dtype=bool)
     if mask.shape != cut.pixels.shape:
         raise InputError("The mask and the slice differ in size.")
+    voxels = np.zeros(volume.array.shape, dtype=bool)
+    where, pixel = voxels_of_slice(cut, volume)
+    voxels[where] = mask[pixel]
+    return voxels
+
+
+def voxels_of_slice(
+    cut: Slice, volume: Volume
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """The voxels of a slice's layer, as `mask_to_voxels` chooses them, and the pixel of each:
+    indices (k, j, i) into the volume and (y, x) into the slice."""
     normal, origin = cut.pixel_to_ras[:3, 2], cut.pixel_to_ras[:3, 3]
     slopes = normal @ volume.ijk_to_ras[:3, :3]
     axis = int(np.argmax(np.abs(slopes)))
@@ -327,14 +338,10 @@ def mask_to_voxels(mask: np.ndarray, cut: Slice, volume: Volume) -> np.ndarray:
     found = ijk[:, inside].astype(int)
     ras = found.T @ volume.ijk_to_ras[:3, :3].T + volume.ijk_to_ras[:3, 3]
     x, y = nearest(cut.to_pixels(ras).T)
-    height, width = mask.shape
+    height, width = cut.pixels.shape
     on_slice = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    chosen = np.zeros(len(x), dtype=bool)
-    chosen[on_slice] = mask[y[on_slice], x[on_slice]]
-    voxels = np.zeros(volume.array.shape, dtype=bool)
-    i, j, k = found[:, chosen]
-    voxels[k, j, i] = True
-    return voxels
+    i, j, k = found[:, on_slice]
+    return (k, j, i), (y[on_slice], x[on_slice])
 
 
 def labels_to_slice(labels: np.ndarray, cut: Slice, volume: Volume) -> np.ndarray:
