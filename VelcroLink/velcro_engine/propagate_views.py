@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-from .propagate_evidence import box_of
 from .propagate_walk import WORLD, Walk
 from .slices import anatomical_axes, labels_to_slice, voxels_of_slice
 
@@ -39,7 +38,9 @@ def seen_from_all_sides(work: Walk, voxels: np.ndarray, kept: list[int]) -> np.n
             own = labels_to_slice(labels, cut, work.volume) > 0
             if not own.any():
                 continue
-            encoded, window = work.encode(cut.request(box=box_of(own)))
+            # the middle lies in the content, so the window is the same for all structures
+            middle = ((own.shape[1] - 1) / 2, (own.shape[0] - 1) / 2, 1)
+            encoded, window = work.encode(cut.request(points=[middle]))
             margin = work.margin(encoded, window, own.shape)
             assert margin is not None  # `Walk.by_pixels`
             where, pixel = voxels_of_slice(cut, work.volume)
