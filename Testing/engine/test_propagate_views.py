@@ -7,6 +7,7 @@ import pytest
 
 from velcro_engine.errors import Cancelled
 from velcro_engine.propagate_views import seen_from_all_sides
+from velcro_engine.propagate_walk import Walk
 from velcro_engine.slices import anatomical_axes, cut_plane, labels_to_slice
 from velcro_engine.volume import make_volume
 
@@ -27,6 +28,7 @@ class Work:
     """What a walk over TRUTH would be, were every seventh pixel of each slice misnamed."""
 
     plane, share = "axial", 0.4
+    layers = Walk.layers
 
     def __init__(self, says=TRUTH, cancel_at=2.0):
         self.volume = make_volume(np.full(SHAPE, 100, np.uint8), MATRIX, "MR")

@@ -15,7 +15,7 @@ from .case_rows import CaseRows
 from .link_session import LinkSession
 from .similar_cases import Place, SimilarCase, casesFromHits
 from .tab_question import TabQuestion
-from .tab_widgets import MessageRow, button, column, offer, setQuietly, wrappingLabel
+from .tab_widgets import MessageRow, button, column, offer, setQuietly, titledEdit, wrappingLabel
 
 LIMIT = 12
 LONGEST_PSEUDONYM = 80  # as in the engine
@@ -69,13 +69,13 @@ class CasesPanel:
         layout.addWidget(self.rows.area, 1)
         grid = qt.QGridLayout()
         grid.setColumnStretch(1, 1)
-        self.pseudonymEdit = self._field(grid, 0, _("&Pseudonym:"), "pseudonymEdit")
+        self.pseudonymEdit = titledEdit(self.widget, grid, 0, _("&Pseudonym:"), "pseudonymEdit")
         self.pseudonymEdit.maxLength = LONGEST_PSEUDONYM
         self.pseudonymEdit.placeholderText = _("brain-017")
         self.pseudonymEdit.toolTip = _(
             "What the case is called in your library. Never a patient's name, number or date."
         )
-        self.noteEdit = self._field(grid, 1, _("&Finding:"), "caseNoteEdit")
+        self.noteEdit = titledEdit(self.widget, grid, 1, _("&Finding:"), "caseNoteEdit")
         self.noteEdit.maxLength = LONGEST_NOTE
         self.noteEdit.placeholderText = _("your own sentence, if any")
         self.noteEdit.toolTip = _(
@@ -92,15 +92,6 @@ class CasesPanel:
         self.pseudonymEdit.connect("returnPressed()", self.add)
         self.noteEdit.connect("returnPressed()", self.add)
         self.addButton.connect("clicked(bool)", lambda _c: self.add())
-
-    def _field(self, grid: Any, row: int, title: str, name: str) -> Any:
-        label = qt.QLabel(title, self.widget)
-        edit = qt.QLineEdit(self.widget)
-        edit.setObjectName(name)
-        label.setBuddy(edit)
-        grid.addWidget(label, row, 0)
-        grid.addWidget(edit, row, 1)
-        return edit
 
     # --- drawing --------------------------------------------------------------------------------
     def render(self) -> None:

@@ -13,7 +13,7 @@ from velcro_engine.errors import VelcroError
 from velcro_engine.language_model import is_local
 
 from .engine_setup import SETTINGS_GROUP
-from .tab_widgets import button, offer, wrappingLabel
+from .tab_widgets import button, offer, titledEdit, wrappingLabel
 
 ADDRESS_KEY = f"{SETTINGS_GROUP}/LanguageModelAddress"
 NAME_KEY = f"{SETTINGS_GROUP}/LanguageModelName"
@@ -47,11 +47,11 @@ class ModelSection:
         grid = qt.QGridLayout()
         grid.setColumnStretch(1, 1)
         column.addLayout(grid)
-        self.addressEdit = self._field(grid, 0, _("&Address:"), "modelAddressEdit")
+        self.addressEdit = titledEdit(self._body, grid, 0, _("&Address:"), "modelAddressEdit")
         self.addressEdit.placeholderText = "http://localhost:11434/v1"
         self.addressEdit.toolTip = _("OpenAI-compatible address; it ends in /v1.")
         self.addressEdit.text = slicer.util.settingsValue(ADDRESS_KEY, "", converter=str)
-        self.nameEdit = self._field(grid, 1, _("&Model:"), "modelNameEdit")
+        self.nameEdit = titledEdit(self._body, grid, 1, _("&Model:"), "modelNameEdit")
         self.nameEdit.placeholderText = "default"
         self.nameEdit.toolTip = _("Name of the model at that address.")
         self.nameEdit.text = slicer.util.settingsValue(NAME_KEY, "", converter=str)
@@ -79,15 +79,6 @@ class ModelSection:
         self.remoteCheck.connect("toggled(bool)", lambda _c: self._renderAll())
         self.rewordButton.connect("clicked(bool)", self._onReword)
         self.render("", "", False)
-
-    def _field(self, grid: Any, row: int, title: str, name: str) -> Any:
-        label = qt.QLabel(title, self._body)
-        edit = qt.QLineEdit(self._body)
-        edit.setObjectName(name)
-        label.setBuddy(edit)
-        grid.addWidget(label, row, 0)
-        grid.addWidget(edit, row, 1)
-        return edit
 
     @property
     def question(self) -> dict[str, Any]:

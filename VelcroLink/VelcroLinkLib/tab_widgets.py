@@ -94,3 +94,14 @@ def pixmapFromPng(encoded: Any) -> Any | None:
     pixmap = qt.QPixmap()
     pixmap.loadFromData(qt.QByteArray(data))
     return None if pixmap.isNull() else pixmap
+
+
+def titledEdit(parent: Any, grid: Any, row: int, title: str, name: str) -> Any:
+    """A line to type in, with its title before it, in a row of a grid."""
+    label = qt.QLabel(title, parent)
+    edit = qt.QLineEdit(parent)
+    edit.setObjectName(name)
+    label.setBuddy(edit)
+    grid.addWidget(label, row, 0)
+    grid.addWidget(edit, row, 1)
+    return edit

@@ -67,7 +67,8 @@ class Step:
 
 @dataclass
 class Propagation:
-    """The result. voxels: bool K x J x I on the volume. stopped: {"-": reason, "+": reason} along
+    """The result. voxels: bool K x J x I on the volume; they, not the masks of the steps, are the
+    region where it was looked at in three directions (`propagate_views`). stopped: {"-": reason, "+": reason} along
     the volume's axis. entry_id, side, confidence: by vote of all slices. volume_ml and, over axial
     slices, longest_mm and perpendicular_mm; None without position."""
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-from .propagate_walk import WORLD, Walk
-from .slices import anatomical_axes, labels_to_slice, voxels_of_slice
+from .propagate_walk import WORLD, Walk, layer_of_axis
+from .slices import voxels_of_slice
 
 REACH_MM = 4.0  # beyond what the walk found
 LEAST_SHARE = 0.25  # of the walk's voxels that the names must agree to, or the walk stands
@@ -23,21 +23,14 @@ def seen_from_all_sides(work: Walk, voxels: np.ndarray, kept: list[int]) -> np.n
 
     kept: layers of the walk's plane that stay as they are: the start and what was corrected."""
     near = _within(voxels, work)
-    labels = near.astype(np.uint8)
     total = np.zeros(voxels.shape, dtype=np.float32)
-    axes = anatomical_axes(work.volume)
     for number, plane in enumerate(WORLD):
-        axis = axes[WORLD[plane]][0]
-        filled = np.flatnonzero(near.any(axis=tuple(a for a in range(3) if a != 2 - axis)))
-        for n, index in enumerate(filled.tolist()):
+        for done, index, own in work.layers(plane, near):
             work.progress(
-                work.share + (1 - work.share) * (number + n / len(filled)) / len(WORLD),
-                f"{plane} slice {index + 1}, {n + 1} of {len(filled)}",
+                work.share + (1 - work.share) * (number + done) / len(WORLD),
+                f"{plane} slice {index + 1}",
             )
             cut = work.cut(plane, index)
-            own = labels_to_slice(labels, cut, work.volume) > 0
-            if not own.any():
-                continue
             # the middle lies in the content, so the window is the same for all structures
             middle = ((own.shape[1] - 1) / 2, (own.shape[0] - 1) / 2, 1)
             encoded, window = work.encode(cut.request(points=[middle]))
@@ -50,9 +43,8 @@ def seen_from_all_sides(work: Walk, voxels: np.ndarray, kept: list[int]) -> np.n
         return voxels
     found = _touching(found, voxels)
     for index in kept:
-        layer: list[slice] = [slice(None)] * 3
-        layer[2 - work.axis] = slice(index, index + 1)
-        found[tuple(layer)] = voxels[tuple(layer)]
+        layer = layer_of_axis(work.axis, index)
+        found[layer] = voxels[layer]
     return found
 
 

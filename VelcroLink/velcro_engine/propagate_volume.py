@@ -10,17 +10,15 @@ import numpy as np
 from .mask_pieces import clean_mask
 from .propagate_evidence import box_of, grown
 from .propagate_result import Propagation, Step
-from .propagate_walk import WORLD, Walk
+from .propagate_walk import WORLD, Walk, layer_of_axis
 from .ranking import side_of
-from .slices import anatomical_axes, labels_to_slice, mask_to_voxels
+from .slices import anatomical_axes, mask_to_voxels
 
 
 def voxels_of(work: Walk, steps: Mapping[int, Step]) -> np.ndarray:
     out = np.zeros(work.volume.array.shape, dtype=bool)
     for index, step in steps.items():
-        layer = [slice(None)] * 3
-        layer[2 - work.axis] = slice(index, index + 1)
-        where = tuple(layer)
+        where = layer_of_axis(work.axis, index)
         out[where] = mask_to_voxels(step.mask, work.cut(work.plane, index), work.volume)[where]
     return out
 
@@ -28,27 +26,16 @@ def voxels_of(work: Walk, steps: Mapping[int, Step]) -> np.ndarray:
 def consensus(work: Walk, voxels: np.ndarray) -> np.ndarray:
     """Majority of the three directions, the other two prompted by cross-sections of the first."""
     votes = voxels.astype(np.uint8)
-    labels = voxels.astype(np.uint8)
     axes = anatomical_axes(work.volume)
     others = [plane for plane in WORLD if plane != work.plane]
     for number, plane in enumerate(others):
-        axis = axes[WORLD[plane]][0]
-        filled = np.flatnonzero(voxels.any(axis=tuple(a for a in range(3) if a != 2 - axis)))
-        for n, index in enumerate(filled.tolist()):
-            work.progress(
-                0.9 + 0.1 * (number + n / len(filled)) / len(others),
-                f"{plane} slice {index + 1}",
-            )
+        for done, index, own in work.layers(plane, voxels):
+            work.progress(0.9 + 0.1 * (number + done) / len(others), f"{plane} slice {index + 1}")
             cut = work.cut(plane, index)
-            own = labels_to_slice(labels, cut, work.volume) > 0
-            if not own.any():
-                continue
             request = cut.request(box=box_of(own))
             logits = work.decode(request)[0]
             found = clean_mask((logits > 0) & grown(own, 2), request)
-            layer = [slice(None)] * 3
-            layer[2 - axis] = slice(index, index + 1)
-            where = tuple(layer)
+            where = layer_of_axis(axes[WORLD[plane]][0], index)
             votes[where] += mask_to_voxels(found, cut, work.volume)[where]
     return votes >= 2
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from .propagate_result import Point, Rules, Step, rules_for
 from .ranking import entry_probabilities
 from .region_mask import region_mask
 from .request import SliceRequest
-from .slices import Slice, anatomical_axes, cut_plane
+from .slices import Slice, anatomical_axes, cut_plane, labels_to_slice
 from .volume import Volume
 
 UNSURE = 0.6  # of the start's confidence: a model that was unsure there may be so elsewhere
@@ -34,6 +34,13 @@ KEPT_SLICES = 4
 Box = tuple[float, float, float, float]
 WORLD = {"sagittal": 0, "coronal": 1, "axial": 2}
 Progress = Callable[[float, str], None]
+
+
+def layer_of_axis(axis: int, index: int) -> tuple[slice, slice, slice]:
+    """Where a layer lies in an array K x J x I. axis: of the volume, 0 for I."""
+    where = [slice(None)] * 3
+    where[2 - axis] = slice(index, index + 1)
+    return where[0], where[1], where[2]
 
 
 class Walk:
@@ -64,6 +71,17 @@ class Walk:
                 self._cuts.clear()
             self._cuts[key] = cut_plane(self.volume, plane, index=index)
         return self._cuts[key]
+
+    def layers(self, plane: str, voxels: np.ndarray) -> Iterator[tuple[float, int, np.ndarray]]:
+        """(share done, index, voxels on its pixels, bool H x W) of the plane's slices that hold
+        some of `voxels` (bool, K x J x I)."""
+        axis = anatomical_axes(self.volume)[WORLD[plane]][0]
+        filled = np.flatnonzero(voxels.any(axis=tuple(a for a in range(3) if a != 2 - axis)))
+        labels = voxels.astype(np.uint8)
+        for number, index in enumerate(filled.tolist()):
+            own = labels_to_slice(labels, self.cut(plane, index), self.volume) > 0
+            if own.any():
+                yield number / len(filled), index, own
 
     def encode(self, request: SliceRequest) -> tuple[Any, Letterbox]:
         """The slice as the model knows it, and the window that it looks through."""
