@@ -75,7 +75,7 @@ class Placement:
             return
         node = self._forget()
         _leavePlaceMode()
-        _remove(node)
+        removeMarkup(node)
 
     def alignWith(self, sliceNode: Any | None) -> None:
         """The mouse is in this view now: an unplaced RoI takes its orientation, so that it is
@@ -138,10 +138,10 @@ def _removeOwnPromptsExcept(kept: Any) -> None:
     for nodeClass in (ROI_CLASS, POINT_CLASS):
         for node in slicer.util.getNodesByClass(nodeClass):
             if node is not kept and isOwnPrompt(node):
-                _remove(node)
+                removeMarkup(node)
 
 
-def _remove(node: Any) -> None:
+def removeMarkup(node: Any) -> None:
     """Take a markup away with its display node, which would stay in the scene without it."""
     displayNode = node.GetDisplayNode()
     for one in (node, displayNode):

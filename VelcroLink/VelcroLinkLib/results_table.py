@@ -82,6 +82,24 @@ def addResult(scene: Any, row: Mapping[str, Any]) -> int:
     return index
 
 
+def updateResult(scene: Any, volume: str, segmentId: str, changes: Mapping[str, Any]) -> bool:
+    """Change columns of the newest row about a segment; False when there is none (the user may have
+    deleted it, or the table). Raises KeyError for an unknown column."""
+    node = resultsTable(scene, create=False)
+    table = node.GetTable() if node is not None else None
+    for index in reversed(range(table.GetNumberOfRows() if table is not None else 0)):
+        names = [table.GetColumnByName(name).GetValue(index) for name in ("volume", "segment_id")]
+        if names != [_cell(volume), _cell(segmentId)]:
+            continue
+        for name, value in changes.items():
+            if name not in COLUMNS:
+                raise KeyError(f"no such column: {name}")
+            _setValue(table, index, name, value)
+        node.Modified()
+        return True
+    return False
+
+
 def _setValue(table: Any, index: int, name: str, value: Any) -> None:
     column = table.GetColumnByName(name)
     if not column.IsA("vtkStringArray"):

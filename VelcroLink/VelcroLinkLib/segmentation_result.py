@@ -40,7 +40,7 @@ def segmentationForVolume(volumeNode: Any, create: bool = True) -> Any:
     It has the volume's reference geometry and parent transform and lies in its study.
     """
     scene = volumeNode.GetScene()
-    node = _findSegmentation(scene, volumeNode)
+    node = findSegmentation(scene, volumeNode)
     if node is None and not create:
         return None
     if node is None:
@@ -65,7 +65,8 @@ def segmentationForVolume(volumeNode: Any, create: bool = True) -> Any:
     return node
 
 
-def _findSegmentation(scene: Any, volumeNode: Any) -> Any | None:
+def findSegmentation(scene: Any, volumeNode: Any) -> Any | None:
+    """Like `segmentationForVolume`, for a look: nothing is made and nothing is changed."""
     for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")):
         node = scene.GetNthNodeByClass(n, "vtkMRMLSegmentationNode")
         role = node.GetReferenceImageGeometryReferenceRole()
@@ -113,9 +114,9 @@ def showPreview(volumeNode: Any, placed: PlacedRequest, result: LinkResult) -> s
         return ""
     node = segmentationForVolume(volumeNode)
     segmentation = node.GetSegmentation()
-    with _oneChange(node):
+    with oneChange(node):
         if segmentation.GetSegment(PREVIEW_SEGMENT_ID) is None:
-            _addSegment(node, PREVIEW_SEGMENT_ID, "VelcroLink preview", PREVIEW_COLOUR)
+            addSegment(node, PREVIEW_SEGMENT_ID, "VelcroLink preview", PREVIEW_COLOUR)
         writeMask(node, PREVIEW_SEGMENT_ID, voxels, volumeNode)
     return PREVIEW_SEGMENT_ID
 
@@ -154,14 +155,14 @@ def acceptPreview(
         raise GeometryError("The mask covers no voxel of the volume; enlarge the region.")
     node = segmentationForVolume(volumeNode)
     segmentation = node.GetSegmentation()
-    terminologiesLogic = terminologiesLogic or _slicersTerminologies()
+    terminologiesLogic = terminologiesLogic or slicersTerminologies()
     registerOwnType(entry, terminologiesLogic)
-    _saveForUndo(volumeNode.GetScene(), node)
-    with _oneChange(node):
+    saveForUndo(volumeNode.GetScene(), node)
+    with oneChange(node):
         clearPreview(volumeNode)
-        name = _uniqueName(segmentation, segmentName(entry, side))
+        name = uniqueName(segmentation, segmentName(entry, side))
         segmentId = segmentation.GenerateUniqueSegmentID(f"{entry['id']}_{side or 'x'}")
-        _addSegment(node, segmentId, name, entryColour(entry, side, terminologiesLogic))
+        addSegment(node, segmentId, name, entryColour(entry, side, terminologiesLogic))
         writeMask(node, segmentId, voxels, volumeNode)
         segment = segmentation.GetSegment(segmentId)
         segment.SetTerminology(terminologyTag(entry, side, terminologiesLogic))
@@ -174,36 +175,7 @@ def acceptPreview(
     return segmentId
 
 
-def addEntrySegment(
-    volumeNode: Any,
-    entry: Mapping[str, Any],
-    side: str | None,
-    voxels: VoxelMask,
-    terminologiesLogic: Any | None = None,
-) -> str:
-    """A new segment of these voxels, named and coloured after a knowledge-base entry, as one undo
-    step. Returns its id; its status is InProgress. Raises GeometryError for an empty mask."""
-    if voxels.isEmpty:
-        raise GeometryError("The mask covers no voxel of the volume; enlarge the region.")
-    node = segmentationForVolume(volumeNode)
-    segmentation = node.GetSegmentation()
-    terminologiesLogic = terminologiesLogic or _slicersTerminologies()
-    registerOwnType(entry, terminologiesLogic)
-    _saveForUndo(volumeNode.GetScene(), node)
-    with _oneChange(node):
-        name = _uniqueName(segmentation, segmentName(entry, side))
-        segmentId = segmentation.GenerateUniqueSegmentID(f"{entry['id']}_{side or 'x'}")
-        _addSegment(node, segmentId, name, entryColour(entry, side, terminologiesLogic))
-        writeMask(node, segmentId, voxels, volumeNode)
-        segment = segmentation.GetSegment(segmentId)
-        segment.SetTerminology(terminologyTag(entry, side, terminologiesLogic))
-        logic = slicer.vtkSlicerSegmentationsModuleLogic
-        logic.SetSegmentStatus(segment, logic.InProgress)
-        segment.SetTag("VelcroLink.entry", str(entry["id"]))
-    return segmentId
-
-
-def _slicersTerminologies() -> Any | None:
+def slicersTerminologies() -> Any | None:
     """The logic that holds Slicer's loaded terminology lists; None outside the application."""
     module = getattr(getattr(slicer, "modules", None), "terminologies", None)
     return module.logic() if module is not None else None
@@ -218,7 +190,7 @@ def undoAccept(scene: Any) -> bool:
     return True
 
 
-def _saveForUndo(scene: Any, node: Any) -> None:
+def saveForUndo(scene: Any, node: Any) -> None:
     """Segmentation and table as one undo step."""
     nodes = vtk.vtkCollection()
     for one in (node, resultsTable(scene)):
@@ -244,7 +216,7 @@ def _voxels(volumeNode: Any, placed: PlacedRequest, result: LinkResult) -> Voxel
     return maskToVoxels(result.mask, placed.grid, volumeGeometry(volumeNode))
 
 
-def _addSegment(node: Any, segmentId: str, name: str, colour: tuple[float, float, float]) -> None:
+def addSegment(node: Any, segmentId: str, name: str, colour: tuple[float, float, float]) -> None:
     segmentation = node.GetSegmentation()
     segmentation.AddEmptySegment(segmentId, name, colour)
     display = node.GetDisplayNode()
@@ -283,7 +255,7 @@ def _labelmap(voxels: VoxelMask, volumeNode: Any) -> Any:
     return image
 
 
-def _uniqueName(segmentation: Any, name: str) -> str:
+def uniqueName(segmentation: Any, name: str) -> str:
     names = {
         segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())
     }
@@ -328,7 +300,7 @@ def _row(
 
 
 @contextmanager
-def _oneChange(node: Any):
+def oneChange(node: Any):
     """One Modified event for several changes, also when one of them fails."""
     wasModifying = node.StartModify()
     try:

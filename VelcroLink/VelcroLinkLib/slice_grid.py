@@ -112,6 +112,12 @@ def _anatomicalAxes(directions: np.ndarray) -> list[tuple[int, int]]:
     return [(axis, 1 if directions[world, axis] >= 0 else -1) for world, axis in enumerate(best)]
 
 
+def layerAxis(geometry: VolumeGeometry, plane: str) -> int:
+    """The volume's axis (0 = I, 1 = J, 2 = K) across the layers of "axial", "coronal" or
+    "sagittal", as the engine numbers them."""
+    return _anatomicalAxes(_directions(geometry)[0])[DISPLAY[plane][0]][0]
+
+
 def _middle(geometry: VolumeGeometry) -> np.ndarray:
     return (np.array(geometry.shapeIjk) - 1) / 2
 
