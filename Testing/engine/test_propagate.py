@@ -96,9 +96,21 @@ def test_a_correction_beyond_the_end_is_reached(linker, image):
     assert found.steps[35].corrected
 
 
-def test_three_directions_decide_by_majority(linker, image):
-    found = propagate(linker, image, "axial", 20, BOX, consensus=True)
+def test_one_direction_alone_is_the_walk(linker, image):
+    found = propagate(linker, image, "axial", 20, BOX, consensus=False)
     assert overlap(found.voxels, ball()) > 0.9
+    assert sorted(found.areas) == sorted(found.steps)
+
+
+def test_the_slices_told_are_those_of_the_region(linker, image):
+    """Not those of the walk, which three directions may leave or go beyond."""
+    found = propagate(linker, image, "axial", 20, BOX)
+    told = found.summary()
+    layers = np.flatnonzero(found.voxels.any(axis=(1, 2)))
+    assert [row["index"] for row in told["slices"]] == layers.tolist()
+    assert (told["first"], told["last"]) == (layers[0], layers[-1])
+    areas = [np.count_nonzero(found.voxels[k]) for k in layers]  # voxels of 1 mm
+    assert [row["area_mm2"] for row in told["slices"]] == areas
 
 
 def test_cancel_stops_at_the_next_slice(linker, image):

@@ -4,9 +4,8 @@ Each slice's box comes from its neighbour's mask; the decoder's logits are smoot
 kept within reach of the neighbour. It stops where the region ends: when the model is not sure of its
 mask any more, the mask no longer agrees with its neighbour, becomes tiny or bursts, or the region's
 embedding is another one than at the start. Corrections (points on any slice) are prompts of that
-slice, and everything beyond it is done again from there. A structure that the model names pixel by
-pixel is then looked at in all three directions (`propagate_views`). With `consensus`, instead, the other two directions
-are segmented too, slice by slice through the result, and the majority of three decides.
+slice, and everything beyond it is done again from there. With `consensus`, what was found is then
+looked at in all three directions (`propagate_views`).
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from .errors import GeometryError
 from .linker import Linker
 from .propagate_result import Point, Propagation, Rules, Step
 from .propagate_views import seen_from_all_sides
-from .propagate_volume import consensus as majority
 from .propagate_volume import finished, voxels_of
 from .propagate_walk import WORLD, Progress, Walk
 from .volume import Volume
@@ -37,14 +35,15 @@ def propagate(
     corrections: Mapping[int, Sequence[Point]] | None = None,
     before: Propagation | None = None,
     rules: Rules = Rules(),  # noqa: B008 - frozen
-    consensus: bool = False,
+    consensus: bool = True,
     progress: Progress = lambda fraction, message: None,
 ) -> Propagation:
     """Carry a region through the volume.
 
     plane, index: the starting layer (see `slices.cut_plane`). The region is box (XYXY) and points
     (x, y, label) in its pixels, or mask (bool, H x W): an accepted one, used as it is. corrections:
-    {index: points} on any layer of the plane. before: an earlier result with the same start, whose
+    {index: points} on any layer of the plane. consensus: whether three directions decide, in several
+    times the time, or the slices of this one alone. before: an earlier result with the same start, whose
     layers up to the first new correction are kept. progress(fraction, message) is called for every
     slice and may raise Cancelled.
     Raises GeometryError for a picture or a region outside the image, InputError for an empty mask.
@@ -62,9 +61,8 @@ def propagate(
         kept = {index: work.first(index, box, points, mask, given.get(index, ()))}
     else:
         work.recall(kept[index])
-    views = rules.views and work.by_pixels
-    if views:
-        work.share = 0.4
+    if consensus:
+        work.share = 0.2
     stopped = {}
     for sign, name in ((-1, "-"), (1, "+")):
         stopped[name] = work.walk(kept, index, sign, given)
@@ -72,8 +70,6 @@ def propagate(
             stopped[name] = before.stopped.get(name, "")
     voxels = voxels_of(work, kept)
     if consensus:
-        voxels = majority(work, voxels)
-    elif views:
         voxels = seen_from_all_sides(work, voxels, [index, *given])
     return finished(work, kept, index, voxels, stopped, given, started)
 

@@ -29,7 +29,13 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentPa
     )
     add_slice_arguments(parser)
     add_region_arguments(parser, required=True)
-    parser.add_argument("--consensus", action="store_true", help="decide by all three directions")
+    parser.add_argument(
+        "--consensus",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let axial, coronal and sagittal slices decide together; without, the slices of one "
+        "direction alone, which is several times faster (default: together)",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--model", metavar="DIR", help="model folder (else the bundled one)")
     parser.add_argument("--kb", action="append", metavar="FILE", help="knowledge base")
@@ -109,7 +115,7 @@ def _print(found: Propagation, name: str, volume: Volume, out: Path) -> None:
     )
     print(f"{name} ({100 * found.confidence:.0f} %): {found.volume_ml:.2f} ml{size}")
     print(
-        f"{len(found.steps)} {found.plane} slices in {found.seconds:.1f} s; ended "
+        f"{len(found.areas)} {found.plane} slices in {found.seconds:.1f} s; ended "
         f"{ends(found, volume)}"
     )
     print(f"Written: {out / 'mask.seg.nrrd'}")

@@ -17,15 +17,16 @@ class Rules:
 
     confidence: least estimated IoU of the model's mask. agreement: least Dice with the neighbour's
     mask. least_share, burst: area over the largest area so far, and over the neighbour's. growth:
-    most area over the neighbour's that a mask is let grow to, per mm. likeness:
-    least cosine of the region's embedding with the start's. smoothing: weight of the neighbour's
-    logits at 1 mm distance. reach_mm: how far a mask may reach beyond its neighbour, per mm of
-    slice distance, plus one pixel. grey, identity: weight of the grey levels' evidence and of the
-    image tokens' (how much more a place resembles the start's entry than any other, in units of the
-    calibration's temperature), 0 for none. least_identity: least mean of the latter over the mask. names_found: least Dice of what the model names
-    like the start with the start's own mask; below, names are not followed. appearance: weight of the likeness to the start's pixels,
-    0 for none. least_appearance: least mean likeness of a mask, as a share of the start's. views: whether the names are looked at
-    in all three directions. limit: most slices in each direction, None for no limit.
+    most area over the neighbour's that a mask is let grow to, per mm. likeness: least cosine of the
+    region's embedding with the start's. smoothing: weight of the neighbour's logits at 1 mm
+    distance. reach_mm: how far a mask may reach beyond its neighbour, per mm of slice distance,
+    plus one pixel. grey, identity: weight of the grey levels' evidence and of the image tokens'
+    (how much more a place resembles the start's entry than any other, in units of the calibration's
+    temperature), 0 for none. least_identity: least mean of the latter over the mask. names_found:
+    least Dice of what the model names like the start with the start's own mask; below, names are
+    not followed. appearance: weight of the likeness to the start's pixels, 0 for none.
+    least_appearance: least mean likeness of a mask, as a share of the start's. limit: most slices
+    in each direction, None for no limit.
     """
 
     confidence: float = 0.25
@@ -43,14 +44,14 @@ class Rules:
     names_found: float = 0.65
     appearance: float = 1.0
     least_appearance: float = 0.3
-    views: bool = True
     limit: int | None = None
 
 
 @dataclass(frozen=True)
 class Step:
-    """One slice of the result. index: layer along the volume's axis of the plane. mask, logits: on
-    the slice's pixels. agreement: Dice with the neighbour it came from, 1 for the start. level: of the logits, at which the start's mask fills its box."""
+    """One slice of the walk. index: layer along the volume's axis of the plane. mask, logits: on
+    the slice's pixels. agreement: Dice with the neighbour it came from, 1 for the start. level: of
+    the logits, at which the start's mask fills its box."""
 
     index: int
     mask: np.ndarray
@@ -67,15 +68,17 @@ class Step:
 
 @dataclass
 class Propagation:
-    """The result. voxels: bool K x J x I on the volume; they, not the masks of the steps, are the
-    region where it was looked at in three directions (`propagate_views`). stopped: {"-": reason, "+": reason} along
-    the volume's axis. entry_id, side, confidence: by vote of all slices. volume_ml and, over axial
+    """The result. steps: of the walk, by layer. voxels: bool K x J x I on the volume, the region:
+    it may reach beyond the walk once three directions were asked (`propagate_views`). areas: mm2 by
+    layer of the plane, of all layers that hold voxels. stopped: {"-": reason, "+": reason} along
+    the volume's axis: why the walk ended. entry_id, side, confidence: by vote of all slices. volume_ml and, over axial
     slices, longest_mm and perpendicular_mm; None without position."""
 
     plane: str
     start: int
     steps: dict[int, Step]
     voxels: np.ndarray
+    areas: dict[int, float]
     stopped: dict[str, str]
     entry_id: str
     side: str | None
@@ -88,7 +91,7 @@ class Propagation:
 
     def summary(self) -> dict[str, Any]:
         """JSON-able, without the voxels."""
-        indices = sorted(self.steps)
+        indices = sorted(self.areas)
         return {
             "plane": self.plane,
             "start": self.start,
@@ -103,16 +106,18 @@ class Propagation:
             "longest_diameter_mm": _rounded(self.longest_mm),
             "perpendicular_mm": _rounded(self.perpendicular_mm),
             "seconds": round(self.seconds, 2),
-            "slices": [
-                {
-                    "index": i,
-                    "area_pixels": int(self.steps[i].mask.sum()),
-                    "confidence": round(self.steps[i].confidence, 3),
-                    "agreement": round(self.steps[i].agreement, 3),
-                    "corrected": self.steps[i].corrected,
-                }
-                for i in indices
-            ],
+            "slices": [self._slice(i) for i in indices],
+        }
+
+    def _slice(self, index: int) -> dict[str, Any]:
+        """A layer; confidence and agreement are null beyond the walk."""
+        step = self.steps.get(index)
+        return {
+            "index": index,
+            "area_mm2": round(self.areas[index], 2),
+            "confidence": None if step is None else round(step.confidence, 3),
+            "agreement": None if step is None else round(step.agreement, 3),
+            "corrected": step is not None and step.corrected,
         }
 
 

@@ -1,4 +1,4 @@
-"""From the slices' masks to the volume: voxels, the majority of three directions, measures."""
+"""From the slices' masks to the volume: voxels and measures."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .mask_pieces import clean_mask
-from .propagate_evidence import box_of, grown
 from .propagate_result import Propagation, Step
-from .propagate_walk import WORLD, Walk, layer_of_axis
+from .propagate_walk import Walk, layer_of_axis
 from .ranking import side_of
-from .slices import anatomical_axes, mask_to_voxels
+from .slices import mask_to_voxels
 
 
 def voxels_of(work: Walk, steps: Mapping[int, Step]) -> np.ndarray:
@@ -23,21 +21,12 @@ def voxels_of(work: Walk, steps: Mapping[int, Step]) -> np.ndarray:
     return out
 
 
-def consensus(work: Walk, voxels: np.ndarray) -> np.ndarray:
-    """Majority of the three directions, the other two prompted by cross-sections of the first."""
-    votes = voxels.astype(np.uint8)
-    axes = anatomical_axes(work.volume)
-    others = [plane for plane in WORLD if plane != work.plane]
-    for number, plane in enumerate(others):
-        for done, index, own in work.layers(plane, voxels):
-            work.progress(0.9 + 0.1 * (number + done) / len(others), f"{plane} slice {index + 1}")
-            cut = work.cut(plane, index)
-            request = cut.request(box=box_of(own))
-            logits = work.decode(request)[0]
-            found = clean_mask((logits > 0) & grown(own, 2), request)
-            where = layer_of_axis(axes[WORLD[plane]][0], index)
-            votes[where] += mask_to_voxels(found, cut, work.volume)[where]
-    return votes >= 2
+def areas_of(work: Walk, voxels: np.ndarray) -> dict[int, float]:
+    """mm2 of each layer of the walk's plane that holds voxels (bool, K x J x I)."""
+    counts = np.count_nonzero(voxels, axis=tuple(a for a in range(3) if a != 2 - work.axis))
+    edges = np.delete(work.volume.ijk_to_ras[:3, :3], work.axis, axis=1)
+    area = float(np.linalg.norm(np.cross(edges[:, 0], edges[:, 1])))
+    return {int(i): float(counts[i]) * area for i in np.flatnonzero(counts)}
 
 
 def finished(work: Walk, steps, start, voxels, stopped, given, started) -> Propagation:
@@ -66,6 +55,7 @@ def finished(work: Walk, steps, start, voxels, stopped, given, started) -> Propa
         start,
         dict(sorted(steps.items())),
         voxels,
+        areas_of(work, voxels),
         stopped,
         entry.id,
         side,

@@ -130,7 +130,7 @@ def propagate(
         mask,
         corrections,
         before=last[1] if last is not None and last[0] == start else None,
-        consensus=bool(header.get("consensus")),
+        consensus=bool(header.get("consensus", True)),
         progress=context.progress,
     )
     context.session["propagation"] = (start, found)

@@ -153,7 +153,7 @@ def propagated_case(
                     "volume_ml": round(segment.volume_ml, 2),
                     "dice_3d": round(dice(found.voxels, truth), 4),
                     "dice_start": round(start, 4),
-                    "slices": len(found.steps),
+                    "slices": len(found.areas),
                     "seconds": round(found.seconds + runtime.saved, 2),
                 }
             )
