@@ -7,6 +7,9 @@ How it behaves is read anew for every message from the script of `scripted_worke
   review_exit          true: the process ends in the middle of a review
   propagate_seconds    the same for propagating
   propagate_layers     how many slices the ball of a propagation has on each side
+  propagate_error      {"kind", "message"}: propagating fails like this
+  propagate_exit       true: the process ends in the middle of a propagation
+Corrections add a ball of two voxels around each point inside and take one away around those outside.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import time
 
 import numpy as np
 
-from scripted_worker import script
+from scripted_worker import fail, script
 from velcro_engine.review import review_segmentation
 from velcro_engine.review.table import review_document
 from velcro_engine.review_handlers import _segmentation
@@ -62,14 +65,17 @@ def review(header, payload, context):
 def propagate(header, payload, context):
     said = script()
     volume, _rest = volume_of(header, payload, context.session)
+    if said.get("propagate_exit"):
+        os._exit(9)
     work(said.get("propagate_seconds", 0.0), context, "axial slice 30 of 60")
-    corners = np.asarray(header["corners_ras"], dtype=float)
-    centre = np.append(corners.mean(axis=0), 1.0)
-    ijk = np.rint((np.linalg.inv(volume.ijk_to_ras) @ centre)[:3]).astype(int)
+    fail(said.get("propagate_error"))
     reach = int(said.get("propagate_layers", 4))
-    k, j, i = np.indices(volume.array.shape)
-    distance = (k - ijk[2]) ** 2 + (j - ijk[1]) ** 2 + (i - ijk[0]) ** 2
-    voxels = distance <= reach**2
+    corners = np.asarray(header["corners_ras"], dtype=float)
+    voxels = ball(volume, corners.mean(axis=0), reach)
+    for item in header.get("corrections", ()):
+        for *ras, label in item["points_ras"]:
+            near = ball(volume, ras, 2)
+            voxels = voxels | near if label else voxels & ~near
     mm3 = abs(np.linalg.det(volume.ijk_to_ras[:3, :3]))
     result = {
         "entry_id": "thalamus",
@@ -84,3 +90,10 @@ def propagate(header, payload, context):
         "shape": list(voxels.shape),
     }
     return {"type": "propagate", "result": result}, np.packbits(voxels).tobytes()
+
+
+def ball(volume, ras, reach):
+    """Voxels (K x J x I) within this many voxels of a position."""
+    ijk = np.rint((np.linalg.inv(volume.ijk_to_ras) @ np.append(ras, 1.0))[:3]).astype(int)
+    k, j, i = np.indices(volume.array.shape)
+    return (k - ijk[2]) ** 2 + (j - ijk[1]) ** 2 + (i - ijk[0]) ** 2 <= reach**2

@@ -137,10 +137,8 @@ class CorrectionPoints(VTKObservationMixin):
             return
         stillOurs = self._isPlacing()
         self._forgetPlacing()
-        interactionNode = slicer.app.applicationLogic().GetInteractionNode()
         if stillOurs:
-            interactionNode.SetPlaceModePersistence(0)
-            interactionNode.SetCurrentInteractionMode(slicer.vtkMRMLInteractionNode.ViewTransform)
+            _leavePlaceMode()
 
     def _isPlacing(self) -> bool:
         node = self._nodes.get(self._placing) if self._placing is not None else None
@@ -169,10 +167,14 @@ class CorrectionPoints(VTKObservationMixin):
                 self.removeObserver(node, event, self._onPlacingChanged)
 
     def _onPlacingChanged(self, _caller: Any, _event: Any) -> None:
-        """Esc, another tool, or something else is being placed."""
-        if self._placing is not None and not self._isPlacing():
-            self._forgetPlacing()
-            self._changed()
+        """Esc, another tool, something else is being placed, or the list was deleted."""
+        if self._placing is None or self._isPlacing():
+            return
+        wasRemoved = not slicer.mrmlScene.IsNodePresent(self._nodes[self._placing])
+        self._forgetPlacing()
+        if wasRemoved:
+            _leavePlaceMode()  # a click would make a list that nobody wants
+        self._changed()
 
     # --- nodes ------------------------------------------------------------------------------------
     def _adopt(self, node: Any) -> None:
@@ -202,3 +204,9 @@ class CorrectionPoints(VTKObservationMixin):
         self._changed()
         if refused:
             self._refused()
+
+
+def _leavePlaceMode() -> None:
+    interactionNode = slicer.app.applicationLogic().GetInteractionNode()
+    interactionNode.SetPlaceModePersistence(0)
+    interactionNode.SetCurrentInteractionMode(slicer.vtkMRMLInteractionNode.ViewTransform)

@@ -16,6 +16,7 @@ from .find_panel import FindPanel
 from .link_panel import LinkPanel, makeShortcuts
 from .link_session import LinkSession
 from .propagate_action import PropagateAction
+from .propagate_corrections import PropagateCorrections
 from .report_panel import ReportPanel
 from .review_panel import ReviewPanel
 from .review_session import ReviewSession
@@ -41,6 +42,9 @@ class VelcroLinkPanel:
         self._session = session
         self.link = LinkPanel(self.ui, session, decisions)
         self.propagate = PropagateAction(self.ui.linkTab, self.ui.linkTab.layout(), session)
+        self.corrections = PropagateCorrections(
+            self.ui.linkTab, self.ui.linkTab.layout(), session, self.propagate
+        )
         self.review = ReviewPanel(resourcePath, ReviewSession(session))
         self.ui.tabs.addTab(self.review.widget, _("Review"))
         self.find = FindPanel(session)
@@ -53,6 +57,7 @@ class VelcroLinkPanel:
         self.ui.tabs.addTab(self.report.widget, _("Report"))
         self._parts = [
             self.link,
+            self.corrections,
             self.propagate,
             self.review,
             self.find,

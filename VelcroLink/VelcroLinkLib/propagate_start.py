@@ -108,6 +108,16 @@ def propagatedSegments(segmentationNode: Any | None) -> dict[str, str]:
     }
 
 
+def isPropagated(segmentationNode: Any | None, segmentId: str) -> bool:
+    """Whether such a segment is in the scene, with the volume it was propagated in."""
+    if segmentationNode is None or segmentationNode.GetScene() is None:
+        return False
+    role = segmentationNode.GetReferenceImageGeometryReferenceRole()
+    return segmentationNode.GetNodeReference(role) is not None and segmentId in propagatedSegments(
+        segmentationNode
+    )
+
+
 def _tag(segment: Any | None) -> str:
     text = vtk.reference("")
     return str(text) if segment is not None and segment.GetTag(TAG, text) else ""
