@@ -23,7 +23,7 @@ class CorrectionFrame:
         self.widget = qt.QFrame(parent)
         self.widget.setObjectName("correctionFrame")
         self.widget.setFrameShape(qt.QFrame.StyledPanel)
-        grid = qt.QGridLayout(self.widget)
+        rows = qt.QVBoxLayout(self.widget)
         title = qt.QLabel(_("&Correct:"), self.widget)
         self.selector = qt.QComboBox(self.widget)
         self.selector.setObjectName("correctionSelector")
@@ -33,20 +33,20 @@ class CorrectionFrame:
         title.setBuddy(self.selector)
         self.insideButton = self._placeButton("correctInsideButton", _("Inside"), INSIDE)
         self.outsideButton = self._placeButton("correctOutsideButton", _("Outside"), OUTSIDE)
+        self.label = wrappingLabel(self.widget, "correctionLabel")
         self.takeBackButton = button(self.widget, "correctTakeBackButton", _("Take back"))
         self.clearButton = button(self.widget, "correctClearButton", _("Clear"))
-        self.label = wrappingLabel(self.widget, "correctionLabel")
         self.applyButton = button(self.widget, "correctApplyButton", _("Propagate a&gain"))
-        grid.addWidget(title, 0, 0)
-        grid.addWidget(self.selector, 0, 1, 1, 3)
-        row = qt.QHBoxLayout()
-        for one in (self.insideButton, self.outsideButton, self.takeBackButton, self.clearButton):
-            one.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
-            row.addWidget(one)
-        grid.addLayout(row, 1, 0, 1, 4)
-        grid.addWidget(self.label, 2, 0, 1, 4)
-        grid.addWidget(self.applyButton, 3, 0, 1, 4)
-        grid.setColumnStretch(1, 1)
+        for widgets in (
+            (title, self.selector),
+            (self.insideButton, self.outsideButton),
+            (self.label,),
+            (self.takeBackButton, self.clearButton, self.applyButton),
+        ):
+            row = qt.QHBoxLayout()
+            for one in widgets:
+                row.addWidget(one, 0 if one is title else 1)
+            rows.addLayout(row)
         layout.addWidget(self.widget)
 
     def _placeButton(self, name: str, text: str, label: int) -> Any:

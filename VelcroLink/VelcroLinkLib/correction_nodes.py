@@ -25,7 +25,7 @@ SEGMENTATION_ROLE = "VelcroLink.correctedSegmentation"
 # Told apart by shape too, for those who do not see these two colours apart.
 COLOURS = {INSIDE: (0.2, 1.0, 0.3), OUTSIDE: (1.0, 0.15, 0.55)}
 GLYPHS = {INSIDE: "ThickCross2D", OUTSIDE: "Dash2D"}
-GLYPH_SCALE = 2.5  # per cent of the view; Slicer's 3 covers small structures
+GLYPH_SCALE = 3.0  # per cent of the view
 
 
 @dataclass(frozen=True)
