@@ -7,47 +7,28 @@ image, labels and positions always agree.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from ..model.preprocess import GREY_MEAN, GREY_STD, Letterbox, position_map
-from .appearance import Generator, degrade, draw_skull, recolour, smooth_field
+from .appearance import Generator, degrade, draw_skull, recolour
 from .case_data import MODALITY_NUMBERS, SIDES, Case
 from .slice_draws import display_axes, draw_prompt, perturbed, random_rotation, within
+from .slice_grids import interpolate, nearest, warp
+from .training_slice import (
+    IGNORE,
+    SlicePrompts,
+    TrainingSlice,
+    dense_targets,
+    empty_box,
+    flip_horizontally,
+)
 
-IGNORE = -1
 MINIMUM_MASK = 10  # pixels of the half-resolution mask
 MINIMUM_MASK_MM2 = 25.0
 RECOLOURED = 0.6  # of CT slices, in the contrast of an MR
 SLABS = 0.5  # of CT slices, from a scan that covers less of the body
 SLAB_MM = (40.0, 250.0)
-
-
-@dataclass
-class SlicePrompts:
-    """points P x 2 x 2, labels P x 2 (8-slot padding is added by the collator), entity P, side P,
-    masks P x S/2 x S/2 uint8, has_mask P."""
-
-    points: np.ndarray
-    labels: np.ndarray
-    entity: np.ndarray
-    side: np.ndarray
-    masks: np.ndarray
-    has_mask: np.ndarray
-
-
-@dataclass
-class TrainingSlice:
-    image: np.ndarray
-    position: np.ndarray
-    pixel_entity: np.ndarray
-    dense_entity: np.ndarray
-    dense_side: np.ndarray
-    prompts: SlicePrompts
-    modality: int = 0  # of `case_data.MODALITY_NUMBERS`
 
 
 class SliceSampler:
@@ -190,16 +171,14 @@ class SliceSampler:
         axis = np.arange(size) * mm
         grid = corner + axis[None, :, None] * right + axis[:, None, None] * down
         subject = (grid - middle) @ pose + middle  # rows times R = transpose of R
-        subject = subject + self._warp(rng, size, min(4.0, 0.02 * side_mm), flat)
-        image = self._interpolate(self.volume(number, channel), subject / case.spacing)
+        subject = subject + warp(rng, size, min(4.0, 0.02 * side_mm), flat)
+        image = interpolate(self.volume(number, channel), subject / case.spacing)
         if skull:
             image = draw_skull(rng, image, self._skull_distance(case, subject))
-        labels = self._nearest(case.layers[0], subject[::2, ::2] / case.spacing)
-        layers = [labels] + [
-            self._nearest(a, subject[::2, ::2] / case.spacing) for a in case.layers[1:]
-        ]
+        labels = nearest(case.layers[0], subject[::2, ::2] / case.spacing)
+        layers = [labels] + [nearest(a, subject[::2, ::2] / case.spacing) for a in case.layers[1:]]
         if case.modality == "CT" and rng.random() < RECOLOURED:
-            full = self._nearest(case.layers[0], subject / case.spacing)
+            full = nearest(case.layers[0], subject / case.spacing)
             image = recolour(rng, image, full)
         if slab is not None:
             covered = (subject[..., 2] >= slab[0]) & (subject[..., 2] <= slab[1])
@@ -221,7 +200,7 @@ class SliceSampler:
                 position[:, 0] *= -1
         made = self._assemble(rng, number, image, layers, position, mirrored, placed, mm, case)
         if made is not None and mirrored and normal_axis != 0:
-            made = _flip_horizontally(made)
+            made = flip_horizontally(made)
         return made
 
     def _from_picture(self, rng: Generator, number: int, case: Case) -> TrainingSlice | None:
@@ -239,11 +218,11 @@ class SliceSampler:
         u, v = np.meshgrid(axis * side * stretch, axis * side / stretch)
         x = centre[0] + u * np.cos(angle) - v * np.sin(angle)
         y = centre[1] + u * np.sin(angle) + v * np.cos(angle)
-        warp = self._warp(rng, size, 0.012 * side, True)
-        points = np.stack([x + warp[..., 0], y + warp[..., 1], np.zeros_like(x)], -1)
-        image = self._interpolate(self.volume(number, 0), points)
+        bent = warp(rng, size, 0.012 * side, True)
+        points = np.stack([x + bent[..., 0], y + bent[..., 1], np.zeros_like(x)], -1)
+        image = interpolate(self.volume(number, 0), points)
         image = self._look(rng, image, False)
-        layers = [self._nearest(a, points[::2, ::2]) for a in case.layers]
+        layers = [nearest(a, points[::2, ::2]) for a in case.layers]
         position = np.zeros((1, 14, size // 8, size // 8), dtype=np.float32)
         return self._assemble(rng, number, image, layers, position, False, True, None, case)
 
@@ -261,7 +240,7 @@ class SliceSampler:
         axis = np.linspace(-reach, reach, 72)
         grid = centre + axis[None, :, None] * right + axis[:, None, None] * down
         subject = (grid - middle) @ pose + middle
-        picture = self._interpolate(self.volume(number, channel), subject / case.spacing) > 0.1
+        picture = interpolate(self.volume(number, channel), subject / case.spacing) > 0.1
         if skull:
             picture |= self._skull_distance(case, subject) < 16.0
         if slab is not None:
@@ -274,41 +253,13 @@ class SliceSampler:
             [x[-1] + step / 2, y[-1] + step / 2]
         )
 
-    @staticmethod
-    def _interpolate(volume: torch.Tensor, ijk: np.ndarray) -> np.ndarray:
-        shape = np.asarray(volume.shape[:1:-1], dtype=np.float64)
-        scale = np.where(shape > 1, 2.0 / np.maximum(shape - 1, 1), 0.0)
-        unit = ijk * scale - np.where(shape > 1, 1.0, 0.0)
-        if (shape == 1).any():  # one slice: only the in-plane position counts
-            unit = np.where(shape == 1, 0.0, unit)
-        grid = torch.from_numpy(unit.astype(np.float32))[None, None]
-        return F.grid_sample(volume, grid, align_corners=True)[0, 0, 0].numpy()
-
-    @staticmethod
-    def _nearest(array: np.ndarray, ijk: np.ndarray) -> np.ndarray:
-        index = np.rint(ijk).astype(np.int64)
-        shape = np.asarray(array.shape[::-1])
-        if (shape == 1).any():
-            index = np.where(shape == 1, 0, index)
-        inside = ((index >= 0) & (index < shape)).all(-1)
-        index = np.clip(index, 0, shape - 1)
-        return np.where(inside, array[index[..., 2], index[..., 1], index[..., 0]], 0)
-
     def _skull_distance(self, case: Case, subject: np.ndarray) -> np.ndarray:
         assert case.distance is not None
         key = (id(case), -1)
         if key not in self.volumes:
             self.volumes[key] = torch.from_numpy(60.0 - case.distance)[None, None]
         ijk = (subject - case.distance_origin) / case.distance_spacing
-        return 60.0 - self._interpolate(self.volumes[key], ijk)
-
-    @staticmethod
-    def _warp(rng: Generator, size: int, amplitude: float, in_plane: bool) -> np.ndarray:
-        strength = amplitude * rng.uniform(0, 1)
-        field = [smooth_field(rng, size, 6) * strength for _ in range(3)]
-        if in_plane:
-            field[2] = np.zeros_like(field[2])
-        return np.stack(field, -1)
+        return 60.0 - interpolate(self.volumes[key], ijk)
 
     # ---- prompts ------------------------------------------------------------------------------
 
@@ -345,13 +296,13 @@ class SliceSampler:
             masks[row] = mask
             points[row], labels[row] = draw_prompt(rng, mask)
         if case.stripped and case.exhaustive and rng.random() < 0.35:
-            box = self._empty_box(rng, layers)
+            box = empty_box(rng, layers, half)
             if box is not None:
                 row = int(rng.integers(wanted))
                 points[row], labels[row] = box, (2, 3)
                 entity[row], side[row], has_mask[row] = self.nothing, 2, False
                 masks[row] = 0
-        pixel_entity, pixel_side = self._dense_targets(layers, entity_of, side_of, case)
+        pixel_entity, pixel_side = dense_targets(layers, entity_of, side_of, case, self.nothing)
         return TrainingSlice(
             ((image - GREY_MEAN) / GREY_STD)[None].astype(np.float32),
             position[0],
@@ -361,61 +312,3 @@ class SliceSampler:
             SlicePrompts(points, labels, entity, side, masks, has_mask),
             MODALITY_NUMBERS[case.modality],
         )
-
-    def _dense_targets(self, layers, entity_of, side_of, case):
-        """Entity and side of every pixel of the half-resolution grid, -1 where unknown."""
-        entity = np.full(layers[0].shape, IGNORE, dtype=np.int64)
-        side = entity.copy()
-        for layer in layers:  # later layers (findings, devices) lie over earlier ones
-            cell = layer.astype(np.int64)
-            linked = entity_of[cell]
-            use = (cell > 0) & (linked >= 0)
-            entity = np.where(use, linked, entity)
-            side = np.where(use, side_of[cell], side)
-        if case.stripped and case.exhaustive:  # what is not labelled there is air or skull
-            near = F.max_pool2d(torch.from_numpy(layers[0] > 0).float()[None, None], 9, 1, 4)
-            entity = np.where(near[0, 0].numpy() == 0, self.nothing, entity)
-        return entity, side
-
-    def _empty_box(self, rng: Generator, layers: list[np.ndarray]) -> np.ndarray | None:
-        half = self.size // 2
-        anything = np.zeros((half, half), dtype=bool)
-        for layer in layers:
-            anything |= layer > 0
-        if anything.mean() < 0.1:
-            return None
-        for _ in range(8):
-            w, h = rng.uniform(6, 40, 2)
-            x, y = rng.uniform(0, half - w), rng.uniform(0, half - h)
-            if anything[int(y) : int(y + h) + 1, int(x) : int(x + w) + 1].mean() < 0.02:
-                return np.array([[x, y], [x + w, y + h]], dtype=np.float32) * 2
-        return None
-
-
-def _flip_horizontally(made: TrainingSlice) -> TrainingSlice:
-    """A mirrored person, shown in the same convention."""
-    size = made.image.shape[-1]
-    prompts = made.prompts
-    points = prompts.points.copy()
-    points[..., 0] = size - 1 - points[..., 0]
-    corners = prompts.labels[:, 0] == 2
-    left = points[corners, 1, 0].copy()
-    points[corners, 1, 0] = points[corners, 0, 0]
-    points[corners, 0, 0] = left
-    points[prompts.labels == -1] = 0
-    return TrainingSlice(
-        np.ascontiguousarray(made.image[..., ::-1]),
-        np.ascontiguousarray(made.position[..., ::-1]),
-        np.ascontiguousarray(made.pixel_entity[:, ::-1]),
-        np.ascontiguousarray(made.dense_entity[:, ::-1]),
-        np.ascontiguousarray(made.dense_side[:, ::-1]),
-        SlicePrompts(
-            points,
-            prompts.labels,
-            prompts.entity,
-            prompts.side,
-            np.ascontiguousarray(prompts.masks[..., ::-1]),
-            prompts.has_mask,
-        ),
-        made.modality,
-    )
