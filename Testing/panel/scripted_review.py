@@ -8,6 +8,7 @@ How it behaves is read anew for every message from the script of `scripted_worke
   propagate_seconds    the same for propagating
   propagate_layers     how many slices the ball of a propagation has on each side
   propagate_error      {"kind", "message"}: propagating fails like this
+  propagate_deaf       true: corrections change nothing
   propagate_exit       true: the process ends in the middle of a propagation
 Corrections add a ball of two voxels around each point inside and take one away around those outside.
 """
@@ -72,7 +73,7 @@ def propagate(header, payload, context):
     reach = int(said.get("propagate_layers", 4))
     corners = np.asarray(header["corners_ras"], dtype=float)
     voxels = ball(volume, corners.mean(axis=0), reach)
-    for item in header.get("corrections", ()):
+    for item in () if said.get("propagate_deaf") else header.get("corrections", ()):
         for *ras, label in item["points_ras"]:
             near = ball(volume, ras, 2)
             voxels = voxels | near if label else voxels & ~near

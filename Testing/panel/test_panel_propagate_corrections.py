@@ -13,8 +13,8 @@ from PySide6 import QtCore, QtTest
 from host.pythonqt import qt
 
 CORNERS = ([20, 20, 0], [52, -10, 0])  # around (36, 5, 0), where the segment's ball lies
-WRONG_ABOVE = [36.0, 5.0, 8.0]  # in the ball, on another slice
-MISSING_BELOW = [48.0, 5.0, -6.0]  # beside the ball, on a third one
+WRONG_ABOVE = [36.0, 4.0, 6.0]  # in the ball, on another slice
+MISSING_BELOW = [48.0, 4.0, -6.0]  # beside the ball, on a third one
 
 
 @pytest.fixture
@@ -160,6 +160,14 @@ def test_points_on_several_slices_correct_the_same_segment(grown, monkeypatch):
     assert grown.segment_names(grown.volume).count("My thalamus") == 1
 
 
+def test_points_that_the_model_did_not_follow_are_told(grown):
+    grown.script(propagate_deaf=True)
+    outside(grown, WRONG_ABOVE)
+    inside(grown, MISSING_BELOW, [36.0, 4.0, 0.0])
+    correct(grown)
+    assert "Points not followed: 2 of 3" in grown.notice
+
+
 def test_corrections_add_up_and_can_be_taken_back(grown):
     before = voxels(grown)
     outside(grown, WRONG_ABOVE)
@@ -201,10 +209,10 @@ def test_the_two_kinds_look_different_and_the_last_click_goes_first(grown):
 
 
 def test_a_click_in_another_view_counts_for_the_layer_it_lies_on(grown):
-    outside(grown, [36.0, 5.0, 6.0], [38.0, 5.0, -6.0], view="Green")
+    outside(grown, WRONG_ABOVE, [38.0, 4.0, -6.0], view="Green")
     assert "2 outside; axial slices: 2" in state(grown)
     correct(grown)
-    assert not at(grown, [36.0, 5.0, 6.0]) and not at(grown, [38.0, 5.0, -6.0])
+    assert not at(grown, WRONG_ABOVE) and not at(grown, [38.0, 4.0, -6.0])
 
 
 def test_escape_another_tool_and_a_second_press_end_placing(grown):
@@ -235,10 +243,10 @@ def test_a_point_outside_the_volume_is_refused_and_one_dragged_out_is_told(grown
     field = list(view.slice.node.GetFieldOfView())
     view.slice.node.SetFieldOfView(field[0] * 2, field[1] * 2, field[2])
     grown.app.process_events()
-    inside(grown, [180.0, 5.0, 8.0])
+    inside(grown, [180.0, 4.0, 6.0])
     assert "outside the volume" in grown.notice
     assert [point.label for point in points(grown)] == [0]
-    lists()[0].SetNthControlPointPositionWorld(0, 36.0, 5.0, 400.0)
+    lists()[0].SetNthControlPointPositionWorld(0, 36.0, 4.0, 400.0)
     before = voxels(grown)
     grown.press(apply_button(grown))
     assert "outside the volume" in grown.notice and "drag it" in grown.notice
@@ -401,9 +409,9 @@ def test_under_a_transform_points_mean_where_they_are_seen(driver):
     driver.place_roi([30, 14, 4], [62, -16, 4])
     driver.wait_linked()
     propagate(driver)
-    outside(driver, [46.0, -1.0, 12.0])
+    outside(driver, [46.0, -2.0, 10.0])
     correct(driver)
-    assert not at(driver, [36.0, 5.0, 8.0])  # the same place, in the volume's own coordinates
+    assert not at(driver, WRONG_ABOVE)  # the same place, in the volume's own coordinates
     assert at(driver, [36.0, 5.0, 0.0])
 
 

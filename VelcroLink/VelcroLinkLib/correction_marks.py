@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .correction_nodes import Point
+from .mask_voxels import VoxelMask
 from .propagate_start import Mark
 from .slice_grid import layerAxis
 from .volume_geometry import VolumeGeometry
@@ -26,6 +27,18 @@ def marksOf(points: list[Point]) -> tuple[Mark, ...]:
 def sameMarks(a: tuple[Mark, ...], b: tuple[Mark, ...]) -> bool:
     """Whether they are the same points, to a hundredth of a millimetre, in any order."""
     return sorted(np.round(a, 2).tolist()) == sorted(np.round(b, 2).tolist())
+
+
+def marksMissed(marks: tuple[Mark, ...], voxels: VoxelMask, geometry: VolumeGeometry) -> int:
+    """How many lie on the wrong side of what came out: a point is a strong hint to the model, no
+    order, and the user should know where it was not enough."""
+    whole = voxels.inVolume(geometry.shapeIjk)
+    missed = 0
+    for *ras, label in marks:
+        i, j, k = np.floor(geometry.toIjk(np.array([ras]))[0] + 0.5).astype(int)
+        i, j, k = np.clip((i, j, k), 0, np.array(geometry.shapeIjk) - 1)
+        missed += bool(whole[k, j, i]) != bool(label)
+    return missed
 
 
 def layersOf(

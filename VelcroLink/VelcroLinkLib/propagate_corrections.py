@@ -17,7 +17,14 @@ from slicer.i18n import tr as _
 from velcro_engine.errors import VelcroError
 
 from .correction_frame import CorrectionFrame
-from .correction_marks import correctionFields, isInVolume, layersOf, marksOf, sameMarks
+from .correction_marks import (
+    correctionFields,
+    isInVolume,
+    layersOf,
+    marksMissed,
+    marksOf,
+    sameMarks,
+)
 from .correction_nodes import INSIDE, OUTSIDE, Point, removeOrphans
 from .correction_points import CorrectionPoints
 from .correction_target import CorrectionTarget
@@ -27,6 +34,7 @@ from .propagate_action import PropagateAction
 from .propagate_start import PropagationStart, isPropagated
 from .propagated_segment import measuredText, recordResult, replaceVoxels
 from .tab_widgets import offer, setQuietly
+from .volume_geometry import volumeGeometry
 
 
 class PropagateCorrections:
@@ -185,7 +193,12 @@ class PropagateCorrections:
             self._session.notify("warning", error.message)
             return
         text = _("Corrected: {what}.").format(what=measuredText(name, result))
-        self._session.notify("information", text)
+        missed = marksMissed(start.corrections, voxels, volumeGeometry(volumeNode))
+        if missed:
+            text += " " + _(
+                "Points not followed: {missed} of {count}; click more of them there."
+            ).format(missed=missed, count=len(start.corrections))
+        self._session.notify("warning" if missed else "information", text)
 
     def _followRun(self) -> None:
         """Stop correcting a segment that was deleted meanwhile."""
