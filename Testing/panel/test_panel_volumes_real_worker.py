@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import slicer
 
 from host.pythonqt import qt
@@ -37,3 +38,45 @@ def results_of_scene():
     from VelcroLinkLib.results_table import results
 
     return results(slicer.mrmlScene)
+
+
+def test_corrections_on_two_slices_change_the_segment_there(real):  # noqa: F811
+    """A slice that the segment reaches too far on, and one that it does not reach at all."""
+    volume = real.add_volume()
+    real.place_roi(*RIGHT_NUCLEUS)
+    real.wait_linked(seconds=120)
+    panel = real.module.panel
+    real.press(panel.propagate.button)
+    real.wait_until(lambda: "Propagated" in real.notice, "the segment", 120)
+    corrections = panel.corrections
+    identifier, names = corrections.target.segmentId, real.segment_names(volume)
+    before = voxels_of(real, volume, identifier)
+    rim = np.argwhere(before[28])  # on a slice near the start
+    rim = rim[rim[:, 1] == rim[:, 1].min()]  # the voxels farthest to the patient's right
+    outside = rim[len(rim) // 2]
+    beyond = int(np.flatnonzero(before.any(axis=(1, 2))).max()) + 2
+    inside = np.rint(np.argwhere(before[beyond - 3]).mean(axis=0)).astype(int)
+    marks = {0: (28, *outside), 1: (beyond, *inside)}
+    for label, (k, j, i) in marks.items():
+        corrections.points.place(label)
+        real.view().slice.node.SetSliceOffset(2.0 * k - 60.0)
+        real.app.process_events()
+        real.click_ras([96.0 - 2 * i, 96.0 - 2 * j, 2.0 * k - 60.0])
+        real.wait(0.05)
+    real.press(corrections.frame.applyButton)
+    real.wait_until(lambda: "Corrected" in real.notice, "the corrected segment", 120)
+    after = voxels_of(real, volume, identifier)
+    assert before[marks[0]] and not before[marks[1]]
+    assert after[marks[1]]
+    # A point is a hint to the model. Where it was not enough, the user is told.
+    assert after[marks[0]] == ("Points not followed: 1 of 2" in real.notice)
+    assert (before[28] != after[28]).any() and not before[beyond].any()
+    assert real.segment_names(volume) == names
+    (row,) = results_of_scene()
+    assert row["segment_id"] == identifier and "corrections=2" in row["attributes"]
+
+
+def voxels_of(driver, volume, identifier):
+    """bool K x J x I of a segment."""
+    node = driver.segmentation(volume)
+    return slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, volume).astype(bool)
