@@ -11,7 +11,9 @@ import slicer
 from PySide6 import QtCore, QtTest
 
 from host.pythonqt import qt
+from test_panel_random import SEED, Chaos
 
+ACTIONS = 150
 CORNERS = ([20, 20, 0], [52, -10, 0])  # around (36, 5, 0), where the segment's ball lies
 WRONG_ABOVE = [36.0, 4.0, 6.0]  # in the ball, on another slice
 MISSING_BELOW = [48.0, 4.0, -6.0]  # beside the ball, on a third one
@@ -133,6 +135,7 @@ def asked(driver, monkeypatch):
 
 def test_points_on_several_slices_correct_the_same_segment(grown, monkeypatch):
     identifier, before = segment_id(grown), voxels(grown)
+    grown.volume.SetName("Renamed")
     segment = grown.segmentation(grown.volume).GetSegmentation().GetSegment(identifier)
     segment.SetName("My thalamus")
     segment.SetColor(0.1, 0.2, 0.3)
@@ -155,7 +158,8 @@ def test_points_on_several_slices_correct_the_same_segment(grown, monkeypatch):
     assert (voxels(grown) != before).any()
     assert "Propagated." in state(grown) and not apply_button(grown).enabled
     (row,) = results()
-    assert row["segment"] == "My thalamus" and row["status"] == "propagated"
+    assert row["segment"] == "My thalamus" and row["volume"] == "Renamed"
+    assert row["status"] == "propagated"
     assert "corrections=2" in row["attributes"]
     assert grown.segment_names(grown.volume).count("My thalamus") == 1
 
@@ -189,6 +193,20 @@ def test_corrections_add_up_and_can_be_taken_back(grown):
     assert "corrections" not in row["attributes"]
     for name in ("correctTakeBackButton", "correctClearButton"):
         assert not widget(grown, name).enabled and "no points" in widget(grown, name).toolTip
+
+
+def test_a_correction_is_one_undo_step(grown):
+    from VelcroLinkLib.segmentation_result import undoAccept
+
+    before, rows = voxels(grown), results()
+    outside(grown, WRONG_ABOVE)
+    correct(grown)
+    assert undoAccept(slicer.mrmlScene)
+    grown.wait(0.05)
+    assert (voxels(grown) == before).all() and results() == rows
+    assert "Not propagated yet" in state(grown)
+    correct(grown)
+    assert not at(grown, WRONG_ABOVE)
 
 
 def test_the_two_kinds_look_different_and_the_last_click_goes_first(grown):
@@ -225,7 +243,7 @@ def test_escape_another_tool_and_a_second_press_end_placing(grown):
     interaction = slicer.app.applicationLogic().GetInteractionNode()
     interaction.SetCurrentInteractionMode(slicer.vtkMRMLInteractionNode.ViewTransform)  # Esc
     grown.app.process_events()
-    assert not other.checked
+    assert not other.checked and not interaction.GetPlaceModePersistence()
     grown.press(button)
     grown.press(grown.ui.placeRoiButton)
     assert not button.checked and grown.session.isPlacing
@@ -447,3 +465,76 @@ def test_it_fits_and_says_why_and_the_keyboard_reaches_it(grown):
     } <= reached
     QtTest.QTest.keyClick(widget(grown, "correctInsideButton"), QtCore.Qt.Key.Key_Space)
     assert widget(grown, "correctInsideButton").checked
+
+
+class CorrectionChaos(Chaos):
+    """The random actions of the panel, with those of Propagate and its corrections."""
+
+    def press_if_enabled(self, name):
+        button = widget(self.driver, name)
+        if button.enabled and button.isVisible():
+            button.click()
+
+    def do_propagate(self, weight=12):
+        self.press_if_enabled("propagateButton")
+
+    def do_inside(self, weight=10):
+        self.press_if_enabled("correctInsideButton")
+
+    def do_outside(self, weight=10):
+        self.press_if_enabled("correctOutsideButton")
+
+    def do_take_back_points(self, weight=4):
+        self.press_if_enabled("correctTakeBackButton")
+
+    def do_clear(self, weight=2):
+        self.press_if_enabled("correctClearButton")
+
+    def do_correct(self, weight=12):
+        self.press_if_enabled("correctApplyButton")
+
+    def do_choose(self, weight=3):
+        selector = widget(self.driver, "correctionSelector", qt.QComboBox)
+        if selector.count:
+            selector.setCurrentIndex(self.random.randrange(selector.count))
+
+    def do_delete_list(self, weight=2):
+        if lists():
+            slicer.mrmlScene.RemoveNode(self.random.choice(lists()))
+
+    def do_delete_segment(self, weight=2):
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+            segmentation = node.GetSegmentation()
+            if segmentation.GetNumberOfSegments():
+                segmentation.RemoveSegment(segmentation.GetNthSegmentID(0))
+
+    def do_slow_or_fast(self, weight=3):
+        self.driver.script(propagate_seconds=self.random.choice((0.0, 0.0, 0.3)))
+
+    def do_wait(self, weight=12):
+        self.driver.wait(0.1)
+
+
+def test_random_actions_leave_working_corrections(grown, slot_errors, caplog):
+    chaos = CorrectionChaos(grown, SEED)
+    for _ in range(ACTIONS):
+        chaos.act()
+        assert not slot_errors, f"after {chaos.log[-5:]}: {slot_errors[0][1]!r}"
+        assert "failed" not in caplog.text, f"after {chaos.log[-5:]}: {caplog.text}"
+    grown.script()
+    grown.session.cancel()
+    grown.wait_until(lambda: grown.state in ("ready", "stopped", "failed", "cancelled"), "rest")
+    if grown.state == "failed":
+        grown.client.restart()
+    grown.app.close_scene()
+    grown.app.reset_views()
+    assert lists() == []
+    grown.volume = grown.add_volume("Last")
+    grown.wait(0.1)
+    grown.ui.volumeSelector.setCurrentNode(grown.volume)
+    grown.place_roi(*CORNERS)
+    grown.wait_linked()
+    propagate(grown)
+    outside(grown, WRONG_ABOVE)
+    correct(grown)
+    assert not at(grown, WRONG_ABOVE)

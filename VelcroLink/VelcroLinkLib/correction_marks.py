@@ -32,12 +32,13 @@ def sameMarks(a: tuple[Mark, ...], b: tuple[Mark, ...]) -> bool:
 def marksMissed(marks: tuple[Mark, ...], voxels: VoxelMask, geometry: VolumeGeometry) -> int:
     """How many lie on the wrong side of what came out: a point is a strong hint to the model, no
     order, and the user should know where it was not enough."""
-    whole = voxels.inVolume(geometry.shapeIjk)
     missed = 0
     for *ras, label in marks:
-        i, j, k = np.floor(geometry.toIjk(np.array([ras]))[0] + 0.5).astype(int)
-        i, j, k = np.clip((i, j, k), 0, np.array(geometry.shapeIjk) - 1)
-        missed += bool(whole[k, j, i]) != bool(label)
+        where = np.floor(geometry.toIjk(np.array([ras]))[0] + 0.5).astype(int)
+        i, j, k = np.clip(where, 0, np.array(geometry.shapeIjk) - 1) - voxels.first
+        nk, nj, ni = voxels.array.shape
+        within = 0 <= i < ni and 0 <= j < nj and 0 <= k < nk
+        missed += (within and bool(voxels.array[k, j, i])) != bool(label)
     return missed
 
 

@@ -172,8 +172,10 @@ class CorrectionPoints(VTKObservationMixin):
             return
         wasRemoved = not slicer.mrmlScene.IsNodePresent(self._nodes[self._placing])
         self._forgetPlacing()
-        if wasRemoved:
-            _leavePlaceMode()  # a click would make a list that nobody wants
+        interactionNode = slicer.app.applicationLogic().GetInteractionNode()
+        left = interactionNode.GetCurrentInteractionMode() != interactionNode.Place
+        if wasRemoved or left:  # with the list gone, a click would make one that nobody wants
+            _leavePlaceMode()
         self._changed()
 
     # --- nodes ------------------------------------------------------------------------------------

@@ -25,13 +25,15 @@ Mark = tuple[float, float, float, int]  # R, A, S and 1 for inside, 0 for outsid
 @dataclass(frozen=True)
 class PropagationStart:
     """fields: plane, at_ras and region as `review_handlers.propagate` reads them. entryId, name,
-    side: the entry that the segment was named after. ijkToRas: 4 x 4, of the volume, to world.
-    corrections: the marks that the segment's voxels were made with."""
+    side: the entry that the segment was named after. volume: the volume's name in the segment's row
+    of the results table. ijkToRas: 4 x 4, of the volume, to world. corrections: the marks that the
+    segment's voxels were made with."""
 
     fields: dict[str, Any]
     entryId: str
     name: str
     side: str | None
+    volume: str
     ijkToRas: list[list[float]]
     corrections: tuple[Mark, ...] = ()
 
@@ -40,7 +42,8 @@ class PropagationStart:
         cls, volumeNode: Any, placed: PlacedRequest, entry: dict[str, Any], side: str | None
     ) -> PropagationStart:
         matrix = volumeGeometry(volumeNode).ijkToWorld.tolist()
-        return cls(promptFields(placed), str(entry["id"]), str(entry["name"]), side, matrix)
+        named = (str(entry["id"]), str(entry["name"]), side, volumeNode.GetName() or "")
+        return cls(promptFields(placed), *named, matrix)
 
     @property
     def plane(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import slicer
@@ -82,21 +83,21 @@ def recordResult(
     new one. Returns the segment's name."""
     node = segmentationForVolume(volumeNode)
     segment = node.GetSegmentation().GetSegment(segmentId)
-    saveStart(segment, start)
     attributes = {key: result[key] for key in MEASURED if result.get(key) is not None}
     if start.corrections:
         attributes["corrections"] = len(start.corrections)
     volume, scene = volumeNode.GetName() or "", volumeNode.GetScene()
+    saveStart(segment, replace(start, volume=volume))
     changes = {
+        "volume": volume,
         "segment": segment.GetName(),
         "confidence": result.get("confidence"),
         "attributes": attributes,
         "linked_as": result.get("entry_id"),
     }
-    if not updateResult(scene, volume, segmentId, changes):
+    if not updateResult(scene, start.volume, segmentId, changes):
         centre = start.fields["at_ras"]
         row = {
-            "volume": volume,
             "segment_id": segmentId,
             "entry_id": start.entryId,
             "name": start.name,
