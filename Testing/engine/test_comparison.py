@@ -91,3 +91,18 @@ def test_folders_without_linking_metrics_are_told(tmp_path, capsys, task):
         evaluation(folder, "velcro", 0.9, task=task)
     assert cli.main(["compare", str(folder), "--out", str(tmp_path / "out")]) == 2
     assert "holds no linking metrics" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["no interval", "text", "no model"])
+def test_metrics_damaged_by_hand_are_told(tmp_path, capsys, damage):
+    folder = Path(evaluation(tmp_path / "a", "velcro", 0.9))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    if damage == "no interval":
+        del metrics["groups"]["fine"]["point"]["top1_ci"]
+    elif damage == "text":
+        metrics["groups"]["headline"]["gold"]["top1"] = "most"
+    else:
+        del metrics["model"]
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    assert cli.main(["compare", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert "holds no linking metrics" in capsys.readouterr().err

@@ -165,5 +165,6 @@ def test_an_unreachable_qdrant_server_gives_one_line():
     with pytest.raises(InputError, match=r"at 'http://127\.0\.0\.1:9' did not do") as caught:
         index.search(np.ones(4))
     assert "\n" not in caught.value.message
-    with pytest.raises(InputError, match="is not a server's address"):
-        QdrantIndex("ftp://x", "m")
+    for mistyped in ("ftp://x", "http://[::1", "http://host:port", "https://"):
+        with pytest.raises(InputError, match="is not a server's address"):
+            QdrantIndex(mistyped, "m")

@@ -88,10 +88,10 @@ def run_share(args: argparse.Namespace) -> int:
 
 
 def _server(args: argparse.Namespace, model_id: str):
-    from .qdrant import QdrantIndex
+    from .qdrant import QdrantIndex, is_address
 
     # a folder is qdrant-client's local mode; a mistyped address must not make one
-    if not args.server.startswith(("http://", "https://")) and not Path(args.server).is_dir():
+    if not is_address(args.server) and not Path(args.server).is_dir():
         raise InputError(f"'{args.server}' is not a server's address; write http://host:6333.")
     key = os.environ.get(KEY_VARIABLE) or None
     return QdrantIndex(args.server, model_id, args.collection, api_key=key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -149,9 +150,18 @@ def connect(address: str, api_key: str | None) -> Any:
         return QdrantClient(location=address)
     if "://" not in address:
         return QdrantClient(path=address)
-    if not address.startswith(("http://", "https://")):
+    if not is_address(address):
         raise InputError(f"'{address}' is not a server's address; write http://host:6333.")
     return QdrantClient(url=address, api_key=api_key, timeout=_SECONDS, check_compatibility=False)
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is a server's address, as in http://host:6333."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # an open bracket, a port that is no number
+        return False
 
 
 def _point_id(identifier: str) -> str:

@@ -30,12 +30,22 @@ def read_metrics(folder: Path) -> dict[str, Any]:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         if metrics["task"] != "linking":
             raise ValueError(metrics["task"])
-        metrics["groups"]["fine"]["gold"]["top1"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        metrics["groups"]["fine"]["gold"]["top1"], metrics["model"]
+        _check_numbers(metrics["groups"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"'{folder}' holds no linking metrics; make them with velcrolink evaluate.", repr(error)
         ) from error
     return metrics
+
+
+def _check_numbers(groups: dict[str, Any]) -> None:
+    """Raises KeyError, TypeError or ValueError unless every group and prompt tells its accuracy."""
+    for prompts in groups.values():
+        for values in prompts.values():
+            low, high = values["top1_ci"]
+            if not all(isinstance(n, int | float) for n in (values["top1"], low, high)):
+                raise TypeError(repr(values))
 
 
 def table_rows(evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -34,6 +34,8 @@ def export_command(args: argparse.Namespace) -> int:
     # an adapted run may name entries that its user added; what ships must not hold anybody's own
     base = load_knowledge_base(args.kb or (active_paths() if is_adapted(run) else None))
     targets = entity_targets(state, trained_before(run))
+    if not targets:
+        raise ModelError(f"The run '{run}' is too young to have seen any entity; train it longer.")
     known = {k: v for k, v in targets.items() if k in base.by_id}
     missing = sorted(set(targets) - set(known))
     if missing:
