@@ -71,8 +71,8 @@ def propagate(header, payload, context):
     work(said.get("propagate_seconds", 0.0), context, "axial slice 30 of 60")
     fail(said.get("propagate_error"))
     reach = int(said.get("propagate_layers", 4))
-    corners = np.asarray(header["corners_ras"], dtype=float)
-    voxels = ball(volume, corners.mean(axis=0), reach)
+    region = header.get("corners_ras") or [point[:3] for point in header["points_ras"]]
+    voxels = ball(volume, np.mean(region, axis=0), reach)
     for item in () if said.get("propagate_deaf") else header.get("corrections", ()):
         for *ras, label in item["points_ras"]:
             near = ball(volume, ras, 2)

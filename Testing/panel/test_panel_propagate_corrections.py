@@ -164,6 +164,17 @@ def test_points_on_several_slices_correct_the_same_segment(grown, monkeypatch):
     assert grown.segment_names(grown.volume).count("My thalamus") == 1
 
 
+def test_a_propagation_from_a_point_is_corrected_too(driver):
+    driver.volume = driver.add_volume()
+    driver.press(driver.ui.placePointButton)
+    driver.click_ras([38, 6, 0])
+    driver.wait_linked()
+    propagate(driver)
+    outside(driver, WRONG_ABOVE)
+    correct(driver)
+    assert at(driver, [36.0, 4.0, 0.0]) and not at(driver, WRONG_ABOVE)
+
+
 def test_points_that_the_model_did_not_follow_are_told(grown):
     grown.script(propagate_deaf=True)
     outside(grown, WRONG_ABOVE)
@@ -472,8 +483,10 @@ class CorrectionChaos(Chaos):
 
     def press_if_enabled(self, name):
         button = widget(self.driver, name)
-        if button.enabled and button.isVisible():
+        pressed = button.enabled and button.isVisible()
+        if pressed:
             button.click()
+        return pressed
 
     def do_propagate(self, weight=12):
         self.press_if_enabled("propagateButton")
@@ -511,8 +524,41 @@ class CorrectionChaos(Chaos):
     def do_slow_or_fast(self, weight=3):
         self.driver.script(propagate_seconds=self.random.choice((0.0, 0.0, 0.3)))
 
-    def do_wait(self, weight=12):
-        self.driver.wait(0.1)
+    def do_grow(self, weight=8):
+        """A region, a segment, a mark in it: what most of the other actions need."""
+        driver = self.driver
+        if driver.session.volumeNode is None or not driver.ui.placeRoiButton.enabled:
+            driver.ui.volumeSelector.setCurrentNode(driver.add_volume("Again"))
+        driver.app.show_volume(driver.session.volumeNode)
+        driver.view().slice.node.SetSliceOffset(0.0)
+        driver.app.process_events()
+        if not selector_ids(driver):
+            driver.place_roi(*CORNERS)
+            driver.wait(0.3)
+            self.press_if_enabled("propagateButton")
+            driver.wait(0.3)
+        button = widget(driver, self.random.choice(("correctInsideButton", "correctOutsideButton")))
+        if button.isVisible() and button.enabled and not button.checked:
+            button.click()
+            driver.click_ras([self.random.uniform(20, 50), self.random.uniform(-10, 20), 0.0])
+        driver.wait(self.random.choice((0.0, 0.1)))
+        self.asked += self.press_if_enabled("correctApplyButton")
+        driver.wait(self.random.choice((0.0, 0.3)))
+
+    asked = 0
+
+    # Rarer than in the panel's own test, so that there is something to correct in between.
+    def do_close_scene(self, weight=1):
+        super().do_close_scene()
+
+    def do_delete_segmentation(self, weight=1):
+        super().do_delete_segmentation()
+
+    def do_change_voxels(self, weight=1):
+        super().do_change_voxels()
+
+    def do_switch_volume(self, weight=2):
+        super().do_switch_volume()
 
 
 def test_random_actions_leave_working_corrections(grown, slot_errors, caplog):
@@ -521,6 +567,7 @@ def test_random_actions_leave_working_corrections(grown, slot_errors, caplog):
         chaos.act()
         assert not slot_errors, f"after {chaos.log[-5:]}: {slot_errors[0][1]!r}"
         assert "failed" not in caplog.text, f"after {chaos.log[-5:]}: {caplog.text}"
+    assert chaos.asked > 2
     grown.script()
     grown.session.cancel()
     grown.wait_until(lambda: grown.state in ("ready", "stopped", "failed", "cancelled"), "rest")
