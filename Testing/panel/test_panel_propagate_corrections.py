@@ -585,3 +585,9 @@ def test_random_actions_leave_working_corrections(grown, slot_errors, caplog):
     outside(grown, WRONG_ABOVE)
     correct(grown)
     assert not at(grown, WRONG_ABOVE)
+    corrections = grown.module.panel.corrections
+    grown.press(widget(grown, "correctInsideButton"))
+    grown.module.cleanup()
+    assert corrections.target.Observations == [] and corrections.points.Observations == []
+    interaction = slicer.app.applicationLogic().GetInteractionNode()
+    assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform

@@ -54,7 +54,7 @@ class CorrectionFrame:
         made = button(self.widget, name, f"{'+' if label == INSIDE else '-'} {text}")
         made.checkable = True
         swatch = qt.QPixmap(SWATCH_PIXELS, SWATCH_PIXELS)
-        swatch.fill(qt.QColor.fromRgbF(*COLOURS[label]))
+        swatch.fill(qt.QColor(*(round(255 * part) for part in COLOURS[label])))
         made.setIcon(qt.QIcon(swatch))
         return made
 

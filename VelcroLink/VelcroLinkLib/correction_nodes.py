@@ -23,7 +23,7 @@ SEGMENT_ATTRIBUTE = "VelcroLink.corrects"  # id of the segment
 LABEL_ATTRIBUTE = "VelcroLink.correctionLabel"  # "1" or "0"
 SEGMENTATION_ROLE = "VelcroLink.correctedSegmentation"
 # Told apart by shape too, for those who do not see these two colours apart.
-COLOURS = {INSIDE: (0.2, 1.0, 0.3), OUTSIDE: (1.0, 0.15, 0.55)}
+COLOURS = {INSIDE: (0.2, 1.0, 0.3), OUTSIDE: (1.0, 0.2, 0.2)}
 GLYPHS = {INSIDE: "ThickCross2D", OUTSIDE: "Dash2D"}
 GLYPH_SCALE = 3.0  # per cent of the view
 

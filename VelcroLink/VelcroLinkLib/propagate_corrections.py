@@ -135,6 +135,8 @@ class PropagateCorrections:
             plane=start.plane,
             slices=len(layersOf(points, self.target.geometry(), start.plane)),
         )
+        if self._running is not None:
+            return text
         return text + " " + (_("Propagated.") if done else _("Not propagated yet."))
 
     # --- what the user does -----------------------------------------------------------------------
