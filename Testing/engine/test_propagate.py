@@ -91,6 +91,24 @@ def test_a_correction_is_done_again_from_there_and_keeps_what_lies_before(linker
     assert second.steps[24].corrected and second.steps[24] is not first.steps[24]
 
 
+@pytest.mark.parametrize("index", [20, 24])
+def test_points_are_kept_to_on_their_slice(linker, image, index):
+    """On the start slice too; what is not like a point outside stays."""
+    outside, inside = (28.0, 31.0, 0), (36.0, 33.0, 1)
+    found = propagate(linker, image, "axial", 20, BOX, corrections={index: [outside, inside]})
+    mask = found.steps[index].mask
+    assert not mask[31, 28] and mask[33, 36] and found.steps[index].corrected
+    assert not found.voxels[index].all() and found.voxels[index].any()
+
+
+def test_points_change_an_accepted_mask_only_near_them(linker, image):
+    own = np.zeros((64, 64), bool)
+    own[24:40, 24:40] = True
+    found = propagate(linker, image, "axial", 20, mask=own, corrections={20: [(37.0, 37.0, 0)]})
+    mask = found.steps[20].mask
+    assert not mask[37, 37] and mask[24:30, 24:30].all() and not (mask & ~own).any()
+
+
 def test_a_correction_beyond_the_end_is_reached(linker, image):
     found = propagate(linker, image, "axial", 20, BOX, corrections={35: [(32.0, 32.0, 1)]})
     assert found.steps[35].corrected

@@ -54,6 +54,9 @@ class Work:
         wrong = self.rng.random(inside.shape) < 0.15
         return np.where(inside ^ wrong, 2.0, -2.0)
 
+    def encode(self, request):
+        return request, None
+
     def decode(self, request):
         self.boxes.append(request.box)
         return self.judged(request), None, request, None
@@ -82,16 +85,19 @@ def test_the_start_and_corrected_layers_stay_as_they_are():
     assert (found[15] != walked[15]).any()
 
 
-@pytest.mark.parametrize("named", [True, False])
-@pytest.mark.parametrize("kind", ["anatomy", "pathology"])
-def test_without_names_the_decoder_decides_and_anatomy_is_asked_twice(kind, named):
-    work, walked = Work(kind=kind, named=named), ball((14, 22, 23), 8)
-    found = seen_from_all_sides(work, walked, kept=[])
-    assert dice(found, TRUTH) > 0.8 + 0.05 * named
-    once = sum(walked.any(axis=axes).sum() for axes in ((1, 2), (0, 2), (0, 1)))
-    twice = kind == "anatomy" and not named
-    assert (len(work.boxes) > once) == twice
-    assert work.told == sorted(work.told) and work.told[-1] < 1
+def test_without_names_the_decoder_decides_alone_and_is_asked_twice():
+    named, nameless = Work(), Work(named=False)
+    walked = ball((14, 22, 23), 8)
+    for work in (named, nameless):
+        found = seen_from_all_sides(work, walked, kept=[])
+        assert dice(found, TRUTH) > 0.82
+        assert work.told == sorted(work.told) and work.told[-1] < 1
+    assert len(nameless.boxes) > 1.5 * len(named.boxes) > 0
+
+
+def test_a_finding_stays_as_the_walk_found_it():
+    walked, work = ball((14, 22, 23), 8), Work(kind="pathology")
+    assert (seen_from_all_sides(work, walked, kept=[]) == walked).all() and not work.told
 
 
 def test_where_the_model_is_against_it_the_walk_stands():
@@ -101,7 +107,7 @@ def test_where_the_model_is_against_it_the_walk_stands():
 
 def test_a_region_at_the_volumes_border_stays_in_it():
     truth = ball((0, 0, 43), 12)
-    found = seen_from_all_sides(Work(says=truth), ball((1, 1, 42), 10), kept=[])
+    found = seen_from_all_sides(Work(says=truth), ball((1, 1, 42), 11), kept=[])
     assert dice(found, truth) > 0.85
 
 

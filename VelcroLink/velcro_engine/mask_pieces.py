@@ -18,7 +18,8 @@ def clean_mask(mask: np.ndarray, request: SliceRequest) -> np.ndarray:
     """The pieces of a mask (bool, H x W) that belong to the prompt.
 
     The main piece holds the first inner point, or is the one with most pixels in the box; with a
-    box, further pieces stay when they are not specks and lie mostly in the box.
+    box, further pieces stay when they are not specks and lie mostly in the box. Pieces under any
+    inner point stay.
     """
     step = -(-max(mask.shape) // FINEST_SIDE)
     if step == 1:
@@ -51,8 +52,10 @@ def _kept(mask: np.ndarray, request: SliceRequest, step: int) -> np.ndarray:
         return (value - step // 2) / step
 
     inner = [(on_mask(x), on_mask(y)) for x, y, label in request.points if label == 1]
+    held = {_piece_at(pieces, *inner[0])} if inner else set()
+    held |= {piece for piece in (_piece_under(pieces, *point) for point in inner) if piece}
     if request.box is None:
-        return pieces == _piece_at(pieces, *inner[0])
+        return np.isin(pieces, list(held))
     x0, y0, x1, y1 = (on_mask(value) for value in request.box)
     rows, columns = np.arange(mask.shape[0]), np.arange(mask.shape[1])
     in_box = np.zeros(mask.shape, dtype=bool)
@@ -63,8 +66,16 @@ def _kept(mask: np.ndarray, request: SliceRequest, step: int) -> np.ndarray:
     if area[main] == 0:
         main = int(np.argmax(area))
     kept = (area >= SMALLEST_PIECE * area[main]) & (inside >= INSIDE_BOX * area) & (area > 0)
-    kept[main] = True
+    kept[[main, *held]] = True
     return kept[pieces]
+
+
+def _piece_under(pieces: np.ndarray, x: float, y: float) -> int:
+    """Number of the piece under a point, 0 for none."""
+    row, column = int(np.rint(y)), int(np.rint(x))
+    if not (0 <= row < pieces.shape[0] and 0 <= column < pieces.shape[1]):
+        return 0
+    return int(pieces[row, column])
 
 
 def _piece_at(pieces: np.ndarray, x: float, y: float) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 Point = tuple[float, float, int]
 FINDING_GREY, FINDING_IDENTITY = 1.5, 0.2
+UNSURE = 0.6  # of the start's confidence: a model that was unsure there may be so elsewhere
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,28 @@ def rules_for(rules: Rules, kind: str) -> Rules:
     return replace(
         rules, grey=max(rules.grey, FINDING_GREY), identity=FINDING_IDENTITY * rules.identity
     )
+
+
+def why_stop(rules: Rules, found: Step, near: Step, start: Step, largest: int) -> str:
+    """The reason why a walk ends before the slice `found` beside `near`, "" when it goes on.
+
+    largest: pixels of the largest mask so far."""
+    area = int(found.mask.sum())
+    if found.confidence < min(rules.confidence, UNSURE * start.confidence):
+        return "the model is not sure of the mask"
+    if area < max(rules.least_pixels, rules.least_share * largest):
+        return "the region ends"
+    if area > rules.burst * max(int(near.mask.sum()), 16):
+        return "the region bursts"
+    if found.agreement < rules.agreement:
+        return "the mask no longer agrees with its neighbour"
+    if found.identity is not None and found.identity < min(
+        rules.least_identity, (start.identity or 0.0) - 2.5
+    ):
+        return "another structure begins"
+    if float(found.embedding @ start.embedding) < rules.likeness:
+        return "another structure begins"
+    return ""
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,17 +1,17 @@
-"""Three directions decide where a propagated region ends.
+"""Three directions decide where a propagated structure ends.
 
 The walk sees a region along one direction only, each slice through the eyes of the one before. Here
-the axial, coronal and sagittal slices through it are asked again, each with the box of what was
-found so far, and the mean of what they say (and of the model's names of pixels, where they can be
-relied on) is the new region, up to `REACH_MM` beyond the old one. Where no names hold the walk, its boxes
-are poor, and a second turn starts from better ones. Averaging networks over the three anatomical views is an old habit of segmentation (Prasoon
-et al., MICCAI 2013).
+the axial, coronal and sagittal slices through it are looked at again, twice. Where the model's
+names of pixels can be relied on, their mean over the three comes first: nothing is prompted there,
+so nothing drifts. Then the decoder is asked with the box of what was found so far, and the mean of
+its answers (and of the names) is the new region, up to `REACH_MM` beyond the old one. Without names
+the decoder is asked both times, the second time with better boxes. Averaging networks over the
+three anatomical views is an old habit of segmentation (Prasoon et al., MICCAI 2013).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import SimpleITK as sitk
@@ -24,7 +24,6 @@ from .slices import voxels_of_slice
 BOX_SLACK = 0.06  # of a box's sides, and two pixels: how far beyond it a decoder is asked
 REACH_MM = 4.0  # beyond what was found so far
 LEAST_SHARE = 0.25  # of the walk's voxels that must be found again, or the walk stands
-TURNS = 2  # where the walk had no names to hold to; of a finding, whose border is in doubt, one
 UNSEEN = 8.0  # log-odds against a voxel that no slice of a direction was asked for
 INSIDE = 0.45  # mean share from which a voxel is inside
 
@@ -34,52 +33,75 @@ Box3 = tuple[slice, slice, slice]
 def seen_from_all_sides(work: Walk, voxels: np.ndarray, kept: Sequence[int]) -> np.ndarray:
     """The region (bool, K x J x I) that three directions agree on, from what the walk found.
 
-    kept: layers of the walk's plane that stay as they are: the start and what was corrected."""
-    turns = TURNS if work.identity.kind == "anatomy" and not work.by_pixels else 1
-    marks = [work.share + (1 - work.share) * turn / turns for turn in range(turns + 1)]
+    kept: layers of the walk's plane that stay as they are: the start and what was corrected. A
+    finding's stays as a whole: what it looks like at its border varies too much (decision 12)."""
+    if work.identity.kind != "anatomy":
+        return voxels
     found = voxels
-    for span in pairwise(marks):
-        found = _once(work, found, kept, span)
+    for turn in range(2):
+        span = (
+            work.share + (1 - work.share) * turn / 2,
+            work.share + (1 - work.share) * (turn + 1) / 2,
+        )
+        found = _look(work, found, kept, span, ask=turn == 1 or not work.by_pixels)
         if np.count_nonzero(found & voxels) < LEAST_SHARE * np.count_nonzero(voxels):
             return voxels
     return found
 
 
-def _once(
-    work: Walk, voxels: np.ndarray, kept: Sequence[int], span: tuple[float, float]
+def _look(
+    work: Walk, voxels: np.ndarray, kept: Sequence[int], span: tuple[float, float], ask: bool
 ) -> np.ndarray:
+    """The region after one look. ask: whether the decoder is asked, or the names alone decide."""
     box, near = _reach(voxels, work)
-    low = np.array([part.start for part in box])
+    low = np.array([part.start for part in box])[:, None]
     odds = np.full(near.shape, -UNSEEN * len(WORLD), dtype=np.float32)
-    names = np.zeros(near.shape, dtype=np.float32) if work.by_pixels else None
+    margins = np.zeros(near.shape, dtype=np.float32)
+    names = np.zeros(near.shape, dtype=np.float32)
     for number, plane in enumerate(WORLD):
-        for done, index, own in work.layers(plane, voxels):
+        for done, index, own in work.layers(plane, voxels if ask else _whole(box, near, voxels)):
             share = (number + done) / len(WORLD)
             work.progress(span[0] + (span[1] - span[0]) * share, f"{plane} slice {index + 1}")
             cut = work.cut(plane, index)
-            prompt = box_of(own)
-            request = cut.request(box=prompt)
-            logits, _, encoded, window = work.decode(request)
-            logits = np.clip(logits / MASK_TEMPERATURE, -UNSEEN, UNSEEN) + UNSEEN
-            logits *= _around(prompt, own.shape)
             where, pixel = voxels_of_slice(cut, work.volume)
-            place = np.stack(where) - low[:, None]
+            place = np.stack(where) - low
             seen = ((place >= 0) & (place < np.array(near.shape)[:, None])).all(axis=0)
-            at = tuple(place[:, seen])
-            of = (pixel[0][seen], pixel[1][seen])
-            odds[at] += logits[of]
-            margin = work.margin(encoded, window, own.shape) if names is not None else None
-            if names is not None and margin is not None:
+            at, of = tuple(place[:, seen]), (pixel[0][seen], pixel[1][seen])
+            request = cut.request(box=box_of(own))
+            if ask:
+                logits, _, encoded, window = work.decode(request)
+                odds[at] += (_asked(logits, box_of(own)) + UNSEEN)[of]
+            else:
+                encoded, window = work.encode(request)
+            if work.by_pixels:
+                margin = work.margin(encoded, window, own.shape)
+                assert margin is not None
+                margins[at] += margin[of]
                 names[at] += 1 / (1 + np.exp(-margin[of]))
-    shares = 1 / (1 + np.exp(-odds / len(WORLD)))
-    if names is not None:
-        shares = (shares + names / len(WORLD)) / 2
     found = np.zeros_like(voxels)
-    found[box] = _touching((shares > INSIDE) & near, voxels[box])
+    if ask:
+        shares = 1 / (1 + np.exp(-odds / len(WORLD)))
+        inside = (shares + names / len(WORLD)) / 2 if work.by_pixels else shares
+        found[box] = _touching((inside > INSIDE) & near, voxels[box])
+    else:
+        found[box] = _touching((margins > 0) & near, voxels[box])
     for index in kept:
         layer = layer_of_axis(work.axis, index)
         found[layer] = voxels[layer]
     return found
+
+
+def _asked(logits: np.ndarray, box: Sequence[float]) -> np.ndarray:
+    """The decoder's log-odds (H x W) in its box and a little beyond, against elsewhere."""
+    odds = np.clip(logits / MASK_TEMPERATURE, -UNSEEN, UNSEEN)
+    return np.where(_around(box, logits.shape), odds, -UNSEEN)
+
+
+def _whole(box: Box3, near: np.ndarray, voxels: np.ndarray) -> np.ndarray:
+    """`near` in the whole volume: names are looked up wherever the region may reach."""
+    out = np.zeros_like(voxels)
+    out[box] = near
+    return out
 
 
 def _around(box: Sequence[float], shape: tuple[int, ...]) -> np.ndarray:

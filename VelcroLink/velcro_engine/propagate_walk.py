@@ -19,17 +19,17 @@ from .model.preprocess import (
     model_input,
     prompt_arrays,
 )
+from .point_rules import held_to, points_to_keep
 from .propagate_appearance import Appearance
 from .propagate_evidence import box_of, dice_of, grey_shares, grown, level_that_fills, sharpened
 from .propagate_identity import Identity
-from .propagate_result import Point, Rules, Step, rules_for
+from .propagate_result import Point, Rules, Step, rules_for, why_stop
 from .ranking import entry_probabilities
 from .region_mask import region_mask
 from .request import SliceRequest
 from .slices import Slice, anatomical_axes, cut_plane, labels_to_slice
 from .volume import Volume
 
-UNSURE = 0.6  # of the start's confidence: a model that was unsure there may be so elsewhere
 KEPT_SLICES = 4
 Box = tuple[float, float, float, float]
 WORLD = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -172,9 +172,13 @@ class Walk:
         logits, decoded, encoded, window = self.decode(request)
         self.identity.learn_entry(decoded.embedding)
         self.rules = rules_for(self.rules, self.identity.kind)
-        drawn = mask is None or bool(corrections)
-        if drawn:
+        drawn = mask is None
+        if mask is None:
             mask = region_mask(logits, request)
+        elif corrections:
+            logits = np.where(mask, np.maximum(logits, 2.0), np.minimum(logits, -2.0))
+            logits = held_to(logits, cut.pixels, corrections, mask.sum())
+            mask = clean_mask(logits > 0, request)
         self.learn(encoded, mask, window, cut)
         identity = self.margin(encoded, window, mask.shape)
         if drawn and not self.identity.names_pixels:
@@ -182,7 +186,8 @@ class Walk:
                 logits = logits + self.rules.identity * identity
             logits = sharpened(logits, cut.pixels, request, self.rules.grey)
             self.level = level_that_fills(logits, request)
-            logits = logits - self.level
+            kept = points_to_keep(box, prompts)
+            logits = held_to(logits - self.level, cut.pixels, kept, mask.sum())
             mask = clean_mask(logits > 0, request)
         else:
             logits = np.where(mask, np.maximum(logits, 2.0), np.minimum(logits, -2.0))
@@ -217,7 +222,9 @@ class Walk:
                 if not forced:
                     return "nothing found"
                 found = replace(steps[index], index=following, agreement=0.0)
-            reason = "" if forced else self._stop(found, steps[index], steps[start], largest)
+            reason = (
+                "" if forced else why_stop(self.rules, found, steps[index], steps[start], largest)
+            )
             if reason:
                 return reason
             steps[following] = found
@@ -242,6 +249,7 @@ class Walk:
         logits = sharpened(logits, cut.pixels, request, self.rules.grey, usual) - self.level
         weight = self.rules.smoothing ** max(1.0, cut.thickness) if not points else 0.0
         logits = (1 - weight) * logits + weight * near.logits
+        logits = held_to(logits, cut.pixels, points, near.mask.sum())
         mask = logits > 0
         if not points:
             mask &= grown(near.mask, 1 + round(reach))
@@ -292,21 +300,3 @@ class Walk:
             )
         grow = 0.5 * reach
         return box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow
-
-    def _stop(self, found: Step, near: Step, start: Step, largest: int) -> str:
-        area, rules = int(found.mask.sum()), self.rules
-        if found.confidence < min(rules.confidence, UNSURE * start.confidence):
-            return "the model is not sure of the mask"
-        if area < max(rules.least_pixels, rules.least_share * largest):
-            return "the region ends"
-        if area > rules.burst * max(int(near.mask.sum()), 16):
-            return "the region bursts"
-        if found.agreement < rules.agreement:
-            return "the mask no longer agrees with its neighbour"
-        if found.identity is not None and found.identity < min(
-            rules.least_identity, (start.identity or 0.0) - 2.5
-        ):
-            return "another structure begins"
-        if float(found.embedding @ start.embedding) < rules.likeness:
-            return "another structure begins"
-        return ""

@@ -11,11 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from .mask_pieces import clean_mask
+from .point_rules import held_to, points_to_keep
 from .request import SliceRequest
 
 MASK_TEMPERATURE = 1.4  # divides mask logits; fitted on dev, see decision 11
 BOX_SLACK = 0.04  # of a box's sides, how far a mask may leave it; and a pixel
 FAINTEST = -3.0  # logits below are no candidates where there is no box
+FAINT = 0.01  # log-odds that a pixel outside the mask is at least against it
 HOPELESS = -4.0  # nor, with one, are these: what the decoder is sure about stays outside
 
 
@@ -24,14 +26,20 @@ def region_mask(
 ) -> np.ndarray:
     """Mask (bool, H x W) of a prompt from the logits on the slice's pixels (H x W).
 
-    With a box the mask stays in it, but for a little slack.
+    With a box the mask stays in it, but for a little slack and what points beside it ask for.
     """
     rows, columns = _support(logits, request)
     part = logits[rows, columns].astype(np.float64) / temperature
     probability = 1.0 / (1.0 + np.exp(-np.clip(part, -30, 30)))
+    threshold = best_threshold(probability)
     mask = np.zeros(logits.shape, dtype=bool)
-    mask[rows, columns] = probability >= best_threshold(probability)
+    mask[rows, columns] = probability >= threshold
     mask &= logits > (FAINTEST if request.box is None else HOPELESS)
+    points = points_to_keep(request.box, request.points)
+    if points:
+        cut = temperature * float(np.log(threshold / max(1e-9, 1 - threshold)))
+        odds = np.where(mask, np.maximum(logits - cut, 0.0), np.minimum(logits - cut, -FAINT))
+        mask = held_to(odds, request.pixels, points, mask.sum()) >= 0
     return clean_mask(mask, request)
 
 

@@ -153,15 +153,18 @@ def model_input(request: SliceRequest, size: int, box: Letterbox | None = None) 
 
 
 def prompt_arrays(request: SliceRequest, box: Letterbox) -> tuple[np.ndarray, np.ndarray]:
-    """Prompt as the decoder reads it: points 1 x 8 x 2 (input pixels), labels 1 x 8 (-1 = none)."""
+    """Prompt as the decoder reads it: points 1 x 8 x 2 (input pixels), labels 1 x 8 (-1 = none).
+
+    A box alone, or the points inside: to others the answer is held afterwards (`point_rules`)."""
     points = np.zeros((1, MAXIMUM_POINTS, 2), dtype=np.float32)
     labels = np.full((1, MAXIMUM_POINTS), NO_POINT, dtype=np.float32)
     entries: list[tuple[float, float, int]] = []
     if request.box is not None:
         entries.append((request.box[0], request.box[1], BOX_TOP_LEFT))
         entries.append((request.box[2], request.box[3], BOX_BOTTOM_RIGHT))
-    room = MAXIMUM_POINTS - len(entries)
-    entries += [(x, y, label) for x, y, label in request.points[-room:]]
+    else:
+        inside = [point for point in request.points if point[2] == POINT_INSIDE]
+        entries += inside[-MAXIMUM_POINTS:]
     for index, (x, y, label) in enumerate(entries):
         points[0, index] = box.to_input(np.array([x, y]))
         labels[0, index] = label
