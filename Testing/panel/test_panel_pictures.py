@@ -108,6 +108,23 @@ def test_pictures_of_the_link_tab(camera):
     camera.snap("panel-accepted", dock)
 
 
+def test_picture_of_a_corrected_propagation(camera):
+    driver, panel = camera.driver, camera.driver.module.panel
+    link(driver, *REGIONS["right putamen"])
+    driver.press(panel.propagate.button)
+    driver.wait_until(lambda: "Propagated" in driver.notice, "the segment", 180)
+    marks = ((1, (26.0, 4.0)), (1, (23.0, 12.0)), (0, (33.5, -14.0)))
+    for label, place in marks:
+        panel.corrections.points.place(label)
+        driver.app.process_events()
+        driver.click_ras([*place, 2.0])
+        driver.wait(0.05)
+    driver.press(panel.corrections.frame.applyButton)
+    driver.wait_until(lambda: "Corrected" in driver.notice, "the corrected segment", 180)
+    assert "not followed" not in driver.notice
+    camera.snap("propagate-corrected")
+
+
 def test_pictures_of_the_find_tab(camera):
     driver = camera.driver
     find = show_tab(driver, driver.module.panel.find)
