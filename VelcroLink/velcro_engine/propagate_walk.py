@@ -31,6 +31,7 @@ from .slices import Slice, anatomical_axes, cut_plane, labels_to_slice
 from .volume import Volume
 
 KEPT_SLICES = 4
+USUAL_SLICES = 20  # half of a walk: how far a region reaches is not known before
 Box = tuple[float, float, float, float]
 WORLD = {"sagittal": 0, "coronal": 1, "axial": 2}
 Progress = Callable[[float, str], None]
@@ -213,7 +214,7 @@ class Walk:
                 return "limit of slices"
             self.done += 1
             self.progress(
-                self.share * min(1.0, self.done / self.count),
+                self.share * (1 - 0.5 ** (self.done / USUAL_SLICES)),
                 f"{self.plane} slice {following + 1} of {self.count}",
             )
             forced = (furthest - following) * sign >= 0
