@@ -111,7 +111,15 @@ def test_points_change_an_accepted_mask_only_near_them(linker, image):
 
 def test_a_correction_beyond_the_end_is_reached(linker, image):
     found = propagate(linker, image, "axial", 20, BOX, corrections={35: [(32.0, 32.0, 1)]})
-    assert found.steps[35].corrected
+    assert found.steps[35].corrected and found.voxels[35].any()
+
+
+def test_points_outside_beyond_the_end_are_kept_to(linker, image):
+    """Where nothing is found the neighbour's mask goes on, but not over them."""
+    everywhere = [(float(x), float(y), 0) for x in range(20, 45, 4) for y in range(20, 45, 4)]
+    found = propagate(linker, image, "axial", 20, BOX, corrections={35: everywhere})
+    step = found.steps.get(35)
+    assert step is None or not any(step.mask[int(y), int(x)] for x, y, _ in everywhere)
 
 
 def test_one_direction_alone_is_the_walk(linker, image):

@@ -18,9 +18,10 @@ import numpy as np
 from .errors import GeometryError
 from .linker import Linker
 from .propagate_result import Point, Propagation, Rules, Step
+from .propagate_sight import WORLD
 from .propagate_views import seen_from_all_sides
 from .propagate_volume import finished, voxels_of
-from .propagate_walk import WORLD, Progress, Walk
+from .propagate_walk import Progress, Walk
 from .volume import Volume
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from .propagate_evidence import box_of
-from .propagate_walk import WORLD, Walk, layer_of_axis
+from .propagate_sight import WORLD, layer_of_axis
+from .propagate_walk import Walk
 from .region_mask import MASK_TEMPERATURE
 from .slices import voxels_of_slice
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from .propagate_result import Propagation, Step
-from .propagate_walk import Walk, layer_of_axis
+from .propagate_sight import layer_of_axis
+from .propagate_walk import Walk
 from .ranking import side_of
 from .slices import mask_to_voxels
 

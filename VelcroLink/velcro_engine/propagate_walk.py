@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,97 +13,37 @@ from .linker import Linker
 from .mask_pieces import clean_mask
 from .model.preprocess import (
     Letterbox,
-    input_key,
-    letterbox_of,
-    mask_to_slice,
-    model_input,
-    prompt_arrays,
 )
 from .point_rules import held_to, points_to_keep
 from .propagate_appearance import Appearance
 from .propagate_evidence import box_of, dice_of, grey_shares, grown, level_that_fills, sharpened
 from .propagate_identity import Identity
 from .propagate_result import Point, Rules, Step, rules_for, why_stop
+from .propagate_sight import Sight
 from .ranking import entry_probabilities
 from .region_mask import region_mask
-from .request import SliceRequest
-from .slices import Slice, anatomical_axes, cut_plane, labels_to_slice
+from .slices import Slice
 from .volume import Volume
 
-KEPT_SLICES = 4
 USUAL_SLICES = 20  # half of a walk: how far a region reaches is not known before
 Box = tuple[float, float, float, float]
-WORLD = {"sagittal": 0, "coronal": 1, "axial": 2}
 Progress = Callable[[float, str], None]
 
 
-def layer_of_axis(axis: int, index: int) -> tuple[slice, slice, slice]:
-    """Where a layer lies in an array K x J x I. axis: of the volume, 0 for I."""
-    where = [slice(None)] * 3
-    where[2 - axis] = slice(index, index + 1)
-    return where[0], where[1], where[2]
-
-
-class Walk:
+class Walk(Sight):
     """What one propagation holds on to."""
 
     def __init__(
         self, linker: Linker, volume: Volume, plane: str, rules: Rules, progress: Progress
     ) -> None:
-        if plane not in WORLD:
-            raise InputError(f"Unknown plane '{plane}'; use axial, coronal or sagittal.")
-        self.linker, self.volume, self.plane = linker, volume, plane
+        super().__init__(linker, volume, plane)
         self.rules, self.progress = rules, progress
-        self.axis = anatomical_axes(volume)[WORLD[plane]][0]
-        self.count = int(volume.shape_ijk[self.axis])
         self.done = 0
-        self._cuts: dict[tuple[str, int], Slice] = {}
-        self._encoded: dict[str, Any] = {}
         self.level = 0.0  # of the logits, at which the start's mask fills its box
         self.identity = Identity(linker)
         self.appearance = Appearance()
         self.share = 0.95  # of the whole work's time that walking takes
         self.named = True  # whether the model's names of pixels found the start where it is
-
-    def cut(self, plane: str, index: int) -> Slice:
-        key = (plane, index)
-        if key not in self._cuts:
-            if len(self._cuts) > 64:
-                self._cuts.clear()
-            self._cuts[key] = cut_plane(self.volume, plane, index=index)
-        return self._cuts[key]
-
-    def layers(self, plane: str, voxels: np.ndarray) -> Iterator[tuple[float, int, np.ndarray]]:
-        """(share done, index, voxels on its pixels, bool H x W) of the plane's slices that hold
-        some of `voxels` (bool, K x J x I)."""
-        axis = anatomical_axes(self.volume)[WORLD[plane]][0]
-        filled = np.flatnonzero(voxels.any(axis=tuple(a for a in range(3) if a != 2 - axis)))
-        labels = voxels.astype(np.uint8)
-        for number, index in enumerate(filled.tolist()):
-            own = labels_to_slice(labels, self.cut(plane, index), self.volume) > 0
-            if own.any():
-                yield number / len(filled), index, own
-
-    def encode(self, request: SliceRequest) -> tuple[Any, Letterbox]:
-        """The slice as the model knows it, and the window that it looks through."""
-        runtime = self.linker.runtime
-        window = letterbox_of(request, runtime.size)
-        slices = self.linker._slices  # the linker's own cache: what was linked is not encoded again
-        key = input_key(request, window)
-        # the walk's own cache serves the second look at a slice and the consensus
-        encoded = slices.get(key) or self._encoded.get(key)
-        if encoded is None:
-            encoded = runtime.encode(model_input(request, runtime.size, window))
-            while len(self._encoded) >= KEPT_SLICES:
-                self._encoded.pop(next(iter(self._encoded)))
-            self._encoded[key] = encoded
-        return encoded, window
-
-    def decode(self, request: SliceRequest) -> tuple[np.ndarray, Any, Any, Letterbox]:
-        """(logits on the slice's pixels, everything the decoder said, encoded slice, window)."""
-        encoded, window = self.encode(request)
-        decoded = self.linker.runtime.decode(encoded, *prompt_arrays(request, window))
-        return mask_to_slice(decoded.mask, window, request.pixels.shape), decoded, encoded, window
 
     def margin(self, encoded: Any, window: Letterbox, shape: tuple[int, int]) -> np.ndarray | None:
         """`Identity.margin`, None when the rules do without or it failed on the start."""
@@ -222,7 +162,9 @@ class Walk:
             if found is None:
                 if not forced:
                     return "nothing found"
-                found = replace(steps[index], index=following, agreement=0.0)
+                found = self._as_before(steps[index], following, given.get(following, ()))
+                if not found.mask.any():
+                    return "nothing found"
             reason = (
                 "" if forced else why_stop(self.rules, found, steps[index], steps[start], largest)
             )
@@ -231,6 +173,20 @@ class Walk:
             steps[following] = found
             largest = max(largest, int(found.mask.sum()))
             index = following
+
+    def _as_before(self, near: Step, index: int, points: Sequence[Point]) -> Step:
+        """The neighbour's mask on a slice where nothing was found, but what the points say."""
+        logits = np.where(near.mask, np.maximum(near.logits, 0.5), np.minimum(near.logits, -0.5))
+        pixels = self.cut(self.plane, index).pixels
+        logits = held_to(logits, pixels, points, near.mask.sum())
+        return replace(
+            near,
+            index=index,
+            mask=logits > 0,
+            logits=logits,
+            agreement=0.0,
+            corrected=bool(points),
+        )
 
     def _next(self, near: Step, start: Step, index: int, points: Sequence[Point]) -> Step | None:
         cut = self.cut(self.plane, index)
