@@ -112,14 +112,13 @@ def propagate(
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise InputError("The propagation request is incomplete.", repr(error)) from error
     start = (
-        id(volume),
         plane,
         index,
         repr(box),
         repr(points),
         None if mask is None else mask.tobytes(),
     )
-    last = context.session.get("propagation")
+    on, by, of, last = context.session.get("propagation") or (None, None, None, None)
     found = carry(
         linker,
         volume,
@@ -129,11 +128,11 @@ def propagate(
         points,
         mask,
         corrections,
-        before=last[1] if last is not None and last[0] == start else None,
+        before=last if on is volume and by is linker and of == start else None,
         consensus=bool(header.get("consensus", True)),
         progress=context.progress,
     )
-    context.session["propagation"] = (start, found)
+    context.session["propagation"] = (volume, linker, start, found)
     entry = linker.knowledge_base.entry(found.entry_id)
     result = found.summary() | {"name": entry.name, "shape": list(found.voxels.shape)}
     return {"type": "propagate", "result": result}, np.packbits(found.voxels).tobytes()
