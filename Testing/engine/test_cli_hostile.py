@@ -107,7 +107,7 @@ def test_warnings_of_numpy_do_not_join_the_one_line(head, here, capsys, monkeypa
     [
         (["cases", "remove", "--item", "9" * 25], "The library has no item 999"),
         (["cases", "show", "9" * 25], "The library has no item 999"),
-        (["cases", "list", "--library", "http://[::1"], "is not the address of a Qdrant server"),
+        (["cases", "list", "--library", "http://[::1"], "is not a server's address"),
         (["cases", "check", "--library", "http://127.0.0.1:1"], "are for library files"),
         (["cases", "rescue", "--library", "http://127.0.0.1:1", "--out", "o"], "are for library"),
         (["report", "entities", "reports.csv", "--out", ""], "is empty; give --out DIR"),

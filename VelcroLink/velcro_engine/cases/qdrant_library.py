@@ -42,13 +42,7 @@ class QdrantCaseLibrary:
             raise InputError("A collection's name is made of letters, digits, '-' and '_'.")
         self.address = address
         self._prefix = collection
-        try:
-            self._client = connect(address, api_key)
-        except ValueError as error:
-            raise InputError(
-                f"'{address}' is not the address of a Qdrant server; write http://HOST:6333.",
-                repr(error),
-            ) from error
+        self._client = connect(address, api_key)
         self._ask("get_collections")
 
     def add(self, item: Item, base: KnowledgeBase | None = None) -> int:
