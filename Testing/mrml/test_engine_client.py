@@ -99,7 +99,7 @@ def isAlive(pid):
         return False
     try:  # a zombie that nobody has waited for is not alive
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or read
         return False
 
 
