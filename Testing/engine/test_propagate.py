@@ -98,7 +98,7 @@ def test_points_are_kept_to_on_their_slice(linker, image, index):
     found = propagate(linker, image, "axial", 20, BOX, corrections={index: [outside, inside]})
     mask = found.steps[index].mask
     assert not mask[31, 28] and mask[33, 36] and found.steps[index].corrected
-    assert not found.voxels[index].all() and found.voxels[index].any()
+    assert not found.voxels[index][31, 28] and found.voxels[index][33, 36]  # pixels are voxels here
 
 
 def test_points_change_an_accepted_mask_only_near_them(linker, image):
@@ -116,10 +116,21 @@ def test_a_correction_beyond_the_end_is_reached(linker, image):
 
 def test_points_outside_beyond_the_end_are_kept_to(linker, image):
     """Where nothing is found the neighbour's mask goes on, but not over them."""
-    everywhere = [(float(x), float(y), 0) for x in range(20, 45, 4) for y in range(20, 45, 4)]
-    found = propagate(linker, image, "axial", 20, BOX, corrections={35: everywhere})
-    step = found.steps.get(35)
-    assert step is None or not any(step.mask[int(y), int(x)] for x, y, _ in everywhere)
+    outside = [(30.0, 30.0, 0), (32.0, 33.0, 0)]
+    points = [(36.0, 36.0, 1), *outside]
+    found = propagate(linker, image, "axial", 20, BOX, corrections={35: points})
+    layer = found.voxels[35]
+    assert layer[36, 36] and not any(layer[int(y), int(x)] for x, y, _ in outside)
+
+
+def test_a_finding_keeps_the_walks_mask(linker, image, monkeypatch):
+    from velcro_engine.propagate_identity import Identity
+
+    monkeypatch.setattr(Identity, "kind", "pathology")
+    told = []
+    found = propagate(linker, image, "axial", 20, BOX, progress=lambda f, m: told.append(m))
+    assert told and all(message.startswith("axial") for message in told)
+    assert sorted(found.areas) == sorted(found.steps)
 
 
 def test_one_direction_alone_is_the_walk(linker, image):

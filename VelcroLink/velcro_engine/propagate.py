@@ -4,8 +4,9 @@ Each slice's box comes from its neighbour's mask; the decoder's logits are smoot
 kept within reach of the neighbour. It stops where the region ends: when the model is not sure of its
 mask any more, the mask no longer agrees with its neighbour, becomes tiny or bursts, or the region's
 embedding is another one than at the start. Corrections (points on any slice) are prompts of that
-slice, and everything beyond it is done again from there. With `consensus`, what was found is then
-looked at in all three directions (`propagate_views`).
+slice, and everything beyond it is done again from there. With `consensus`, a structure is then
+looked at in all three directions (`propagate_views`); a finding keeps the walk's mask, since what
+it looks like at its border varies too much (decision 12).
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def propagate(
         kept = {index: work.first(index, box, points, mask, given.get(index, ()))}
     else:
         work.recall(kept[index])
-    if consensus:
+    looks = consensus and work.identity.kind == "anatomy"  # a finding keeps the walk's mask
+    if looks:
         work.share = 0.2
     stopped = {}
     for sign, name in ((-1, "-"), (1, "+")):
@@ -70,7 +72,7 @@ def propagate(
         if before is not None and stopped[name] == "":
             stopped[name] = before.stopped.get(name, "")
     voxels = voxels_of(work, kept)
-    if consensus:
+    if looks:
         voxels = seen_from_all_sides(work, voxels, [index, *given])
     return finished(work, kept, index, voxels, stopped, given, started)
 

@@ -34,17 +34,11 @@ Box3 = tuple[slice, slice, slice]
 def seen_from_all_sides(work: Walk, voxels: np.ndarray, kept: Sequence[int]) -> np.ndarray:
     """The region (bool, K x J x I) that three directions agree on, from what the walk found.
 
-    kept: layers of the walk's plane that stay as they are: the start and what was corrected. A
-    finding's stays as a whole: what it looks like at its border varies too much (decision 12)."""
-    if work.identity.kind != "anatomy":
-        return voxels
+    kept: layers of the walk's plane that stay as they are: the start and what was corrected."""
     found = voxels
-    for turn in range(2):
-        span = (
-            work.share + (1 - work.share) * turn / 2,
-            work.share + (1 - work.share) * (turn + 1) / 2,
-        )
-        found = _look(work, found, kept, span, ask=turn == 1 or not work.by_pixels)
+    half = (1 - work.share) / 2
+    for ask, begin in ((not work.by_pixels, work.share), (True, work.share + half)):
+        found = _look(work, found, kept, (begin, begin + half), ask)
         if np.count_nonzero(found & voxels) < LEAST_SHARE * np.count_nonzero(voxels):
             return voxels
     return found
