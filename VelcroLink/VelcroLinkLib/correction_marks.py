@@ -30,8 +30,8 @@ def sameMarks(a: tuple[Mark, ...], b: tuple[Mark, ...]) -> bool:
 
 
 def marksMissed(marks: tuple[Mark, ...], voxels: VoxelMask, geometry: VolumeGeometry) -> int:
-    """How many lie on the wrong side of what came out: a point is a strong hint to the model, no
-    order, and the user should know where it was not enough."""
+    """How many lie on the wrong side of what came out. The engine keeps to every point on the slice
+    it was given for; two that contradict each other in one voxel it cannot both keep to."""
     missed = 0
     for *ras, label in marks:
         where = np.floor(geometry.toIjk(np.array([ras]))[0] + 0.5).astype(int)

@@ -10,7 +10,7 @@ import slicer
 from slicer.util import VTKObservationMixin
 
 from .correction_nodes import Point, corrects, labelOf, newNode, ownNodes, pointsIn
-from .placement import POINT_CLASS
+from .placement import enterPlaceMode, leavePlaceMode
 
 EVENTS = (
     slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent,
@@ -111,13 +111,8 @@ class CorrectionPoints(VTKObservationMixin):
             self._adopt(newNode(self._segmentationNode, self._segmentId, label))
         node = self._nodes[label]
         node.SetDisplayVisibility(True)
-        applicationLogic = slicer.app.applicationLogic()
-        selectionNode = applicationLogic.GetSelectionNode()
-        selectionNode.SetReferenceActivePlaceNodeClassName(POINT_CLASS)
-        selectionNode.SetActivePlaceNodeID(node.GetID())
-        interactionNode = applicationLogic.GetInteractionNode()
-        interactionNode.SetPlaceModePersistence(1)
-        interactionNode.SetCurrentInteractionMode(slicer.vtkMRMLInteractionNode.Place)
+        interactionNode = enterPlaceMode(node, keep=True)
+        selectionNode = slicer.app.applicationLogic().GetSelectionNode()
         self._placing = label
         self.addObserver(
             interactionNode,
@@ -138,7 +133,7 @@ class CorrectionPoints(VTKObservationMixin):
         stillOurs = self._isPlacing()
         self._forgetPlacing()
         if stillOurs:
-            _leavePlaceMode()
+            leavePlaceMode()
 
     def _isPlacing(self) -> bool:
         node = self._nodes.get(self._placing) if self._placing is not None else None
@@ -175,7 +170,7 @@ class CorrectionPoints(VTKObservationMixin):
         interactionNode = slicer.app.applicationLogic().GetInteractionNode()
         left = interactionNode.GetCurrentInteractionMode() != interactionNode.Place
         if wasRemoved or left:  # with the list gone, a click would make one that nobody wants
-            _leavePlaceMode()
+            leavePlaceMode()
         self._changed()
 
     # --- nodes ------------------------------------------------------------------------------------
@@ -206,9 +201,3 @@ class CorrectionPoints(VTKObservationMixin):
         self._changed()
         if refused:
             self._refused()
-
-
-def _leavePlaceMode() -> None:
-    interactionNode = slicer.app.applicationLogic().GetInteractionNode()
-    interactionNode.SetPlaceModePersistence(0)
-    interactionNode.SetCurrentInteractionMode(slicer.vtkMRMLInteractionNode.ViewTransform)

@@ -14,8 +14,9 @@ import slicer
 
 from .found_regions import FoundRegions
 from .mask_voxels import maskToVoxels
+from .named_segment import writeMask
 from .roi_geometry import matrixToVtk
-from .segmentation_result import OUTLINE_PIXELS, writeMask
+from .segmentation_result import OUTLINE_PIXELS
 from .slice_grid import SliceGrid
 from .slice_request import PlacedRequest
 from .slice_views import compositeNodeOf, viewsShowing

@@ -54,13 +54,7 @@ class Placement:
         self._node = node
         self.alignWith(self._currentView())
 
-        applicationLogic = slicer.app.applicationLogic()
-        selectionNode = applicationLogic.GetSelectionNode()
-        selectionNode.SetReferenceActivePlaceNodeClassName(nodeClass)
-        selectionNode.SetActivePlaceNodeID(node.GetID())
-        interactionNode = applicationLogic.GetInteractionNode()
-        interactionNode.SetPlaceModePersistence(0)
-        interactionNode.SetCurrentInteractionMode(slicer.vtkMRMLInteractionNode.Place)
+        interactionNode = enterPlaceMode(node, keep=False)
         self._observe(node, slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent, self._onDefined)
         self._observe(
             interactionNode,
@@ -74,7 +68,7 @@ class Placement:
         if self._node is None:
             return
         node = self._forget()
-        _leavePlaceMode()
+        leavePlaceMode()
         removeMarkup(node)
 
     def alignWith(self, sliceNode: Any | None) -> None:
@@ -129,8 +123,23 @@ def _inPlaceMode() -> bool:
     return interactionNode.GetCurrentInteractionMode() == slicer.vtkMRMLInteractionNode.Place
 
 
-def _leavePlaceMode() -> None:
+def enterPlaceMode(node: Any, keep: bool) -> Any:
+    """Clicks in the slice views are points of this markup now; keep: also after the first one that
+    completes it. Returns the interaction node."""
+    applicationLogic = slicer.app.applicationLogic()
+    selectionNode = applicationLogic.GetSelectionNode()
+    selectionNode.SetReferenceActivePlaceNodeClassName(node.GetClassName())
+    selectionNode.SetActivePlaceNodeID(node.GetID())
+    interactionNode = applicationLogic.GetInteractionNode()
+    interactionNode.SetPlaceModePersistence(int(keep))
+    interactionNode.SetCurrentInteractionMode(slicer.vtkMRMLInteractionNode.Place)
+    return interactionNode
+
+
+def leavePlaceMode() -> None:
+    """Clicks are the views' again."""
     interactionNode = slicer.app.applicationLogic().GetInteractionNode()
+    interactionNode.SetPlaceModePersistence(0)
     interactionNode.SetCurrentInteractionMode(slicer.vtkMRMLInteractionNode.ViewTransform)
 
 

@@ -198,7 +198,7 @@ class PropagateCorrections:
         missed = marksMissed(start.corrections, voxels, volumeGeometry(volumeNode))
         if missed:
             text += " " + _(
-                "Points not followed: {missed} of {count}; click more of them there."
+                "Points not followed: {missed} of {count}; some contradict each other."
             ).format(missed=missed, count=len(start.corrections))
         self._session.notify("warning" if missed else "information", text)
 

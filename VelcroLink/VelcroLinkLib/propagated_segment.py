@@ -6,24 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import slicer
-
 from velcro_engine.errors import GeometryError, InputError
 
 from .mask_voxels import VoxelMask
-from .own_terminology import registerOwnType
+from .named_segment import addNamedSegment, oneChange, writeMask
 from .propagate_start import PropagationStart, saveStart
 from .results_table import addResult, updateResult
-from .segmentation_result import (
-    addSegment,
-    oneChange,
-    saveForUndo,
-    segmentationForVolume,
-    slicersTerminologies,
-    uniqueName,
-    writeMask,
-)
-from .terminology import entryColour, segmentName, terminologyTag
+from .segmentation_result import saveForUndo, segmentationForVolume
 
 MEASURED = ("volume_ml", "longest_diameter_mm", "perpendicular_mm")
 
@@ -40,21 +29,9 @@ def addEntrySegment(
     if voxels.isEmpty:
         raise GeometryError("The mask covers no voxel of the volume; enlarge the region.")
     node = segmentationForVolume(volumeNode)
-    segmentation = node.GetSegmentation()
-    terminologiesLogic = terminologiesLogic or slicersTerminologies()
-    registerOwnType(entry, terminologiesLogic)
     saveForUndo(volumeNode.GetScene(), node)
     with oneChange(node):
-        name = uniqueName(segmentation, segmentName(entry, side))
-        segmentId = segmentation.GenerateUniqueSegmentID(f"{entry['id']}_{side or 'x'}")
-        addSegment(node, segmentId, name, entryColour(entry, side, terminologiesLogic))
-        writeMask(node, segmentId, voxels, volumeNode)
-        segment = segmentation.GetSegment(segmentId)
-        segment.SetTerminology(terminologyTag(entry, side, terminologiesLogic))
-        logic = slicer.vtkSlicerSegmentationsModuleLogic
-        logic.SetSegmentStatus(segment, logic.InProgress)
-        segment.SetTag("VelcroLink.entry", str(entry["id"]))
-    return segmentId
+        return addNamedSegment(node, volumeNode, entry, side, voxels, terminologiesLogic)
 
 
 def replaceVoxels(volumeNode: Any, segmentId: str, voxels: VoxelMask) -> Any:

@@ -1,9 +1,4 @@
-"""LinkResult -> segments: one segmentation node for each volume, preview and accepted segments.
-
-Several segments may share one labelmap in Slicer; a raw write would erase the neighbours. All
-writing goes through SetBinaryLabelmapToSegment, which moves a segment into its own layer as soon as
-it overlaps another one.
-"""
+"""LinkResult -> segments: one segmentation node for each volume, preview and accepted segments."""
 
 from __future__ import annotations
 
@@ -19,16 +14,13 @@ from velcro_engine.errors import GeometryError, InputError
 from velcro_engine.result import LinkResult
 
 from .mask_voxels import VoxelMask, maskToVoxels
-from .own_terminology import registerOwnType
+from .named_segment import addNamedSegment, addSegment, oneChange, writeMask
 from .results_table import addResult, resultsTable
-from .roi_geometry import matrixToVtk
 from .slice_request import PlacedRequest
-from .terminology import entryColour, segmentName, terminologyTag
 from .volume_geometry import volumeFingerprint, volumeGeometry
 
 PREVIEW_SEGMENT_ID = "VelcroLinkPreview"
 PREVIEW_COLOUR = (1.0, 0.6, 0.0)
-FILL_OPACITY = 0.3
 OUTLINE_PIXELS = 2  # one pixel is lost on a bright structure
 ATTRIBUTE = "VelcroLink.segmentation"
 
@@ -143,8 +135,7 @@ def acceptPreview(
     results table and remove the preview, as one undo step. Returns the new segment's id.
 
     entry: the whole knowledge-base entry. It need not be the best one: an entry the user chose
-    instead is noted as "corrected". terminologiesLogic: Slicer's own unless given. status: a vtkSlicerSegmentationsModuleLogic.SegmentStatus,
-    InProgress unless given (one slice of a structure is rarely all of it).
+    instead is noted as "corrected". terminologiesLogic, status: as `addNamedSegment` takes them.
 
     Raises InputError when the volume has changed since the link, GeometryError for an empty mask.
     """
@@ -154,31 +145,18 @@ def acceptPreview(
     if voxels.isEmpty:
         raise GeometryError("The mask covers no voxel of the volume; enlarge the region.")
     node = segmentationForVolume(volumeNode)
-    segmentation = node.GetSegmentation()
-    terminologiesLogic = terminologiesLogic or slicersTerminologies()
-    registerOwnType(entry, terminologiesLogic)
     saveForUndo(volumeNode.GetScene(), node)
     with oneChange(node):
         clearPreview(volumeNode)
-        name = uniqueName(segmentation, segmentName(entry, side))
-        segmentId = segmentation.GenerateUniqueSegmentID(f"{entry['id']}_{side or 'x'}")
-        addSegment(node, segmentId, name, entryColour(entry, side, terminologiesLogic))
-        writeMask(node, segmentId, voxels, volumeNode)
-        segment = segmentation.GetSegment(segmentId)
-        segment.SetTerminology(terminologyTag(entry, side, terminologiesLogic))
-        logic = slicer.vtkSlicerSegmentationsModuleLogic
-        logic.SetSegmentStatus(segment, logic.InProgress if status is None else status)
-        segment.SetTag("VelcroLink.entry", str(entry["id"]))
+        segmentId = addNamedSegment(
+            node, volumeNode, entry, side, voxels, terminologiesLogic, status
+        )
+        segment = node.GetSegmentation().GetSegment(segmentId)
         segment.SetTag("VelcroLink.model", result.model)
         segment.SetTag("VelcroLink.knowledgeBase", result.knowledge_base)
-    addResult(volumeNode.GetScene(), _row(volumeNode, segmentId, name, entry, side, placed, result))
+    row = _row(volumeNode, segmentId, segment.GetName(), entry, side, placed, result)
+    addResult(volumeNode.GetScene(), row)
     return segmentId
-
-
-def slicersTerminologies() -> Any | None:
-    """The logic that holds Slicer's loaded terminology lists; None outside the application."""
-    module = getattr(getattr(slicer, "modules", None), "terminologies", None)
-    return module.logic() if module is not None else None
 
 
 def undoAccept(scene: Any) -> bool:
@@ -216,56 +194,6 @@ def _voxels(volumeNode: Any, placed: PlacedRequest, result: LinkResult) -> Voxel
     return maskToVoxels(result.mask, placed.grid, volumeGeometry(volumeNode))
 
 
-def addSegment(node: Any, segmentId: str, name: str, colour: tuple[float, float, float]) -> None:
-    segmentation = node.GetSegmentation()
-    segmentation.AddEmptySegment(segmentId, name, colour)
-    display = node.GetDisplayNode()
-    if display is not None:
-        display.SetSegmentOpacity2DFill(segmentId, FILL_OPACITY)
-        display.SetSegmentVisibility2DFill(segmentId, True)
-        display.SetSegmentVisibility2DOutline(segmentId, True)
-
-
-def writeMask(node: Any, segmentId: str, voxels: VoxelMask, volumeNode: Any) -> None:
-    """Put voxels of the volume into a segment in place of what it held; other segments keep theirs.
-
-    Raises InputError when Slicer refuses."""
-    labelmap = _labelmap(voxels, volumeNode)
-    logic = slicer.vtkSlicerSegmentationsModuleLogic
-    if not logic.SetBinaryLabelmapToSegment(labelmap, node, segmentId, logic.MODE_REPLACE):
-        raise InputError(
-            "The mask could not be written into the segmentation; show its binary labelmap first.",
-            f"segment {segmentId} of {node.GetID()}",
-        )
-
-
-def _labelmap(voxels: VoxelMask, volumeNode: Any) -> Any:
-    from vtk.util.numpy_support import numpy_to_vtk
-
-    image = slicer.vtkOrientedImageData()
-    image.SetExtent(*voxels.extent)
-    scalars = numpy_to_vtk(
-        np.ascontiguousarray(voxels.array, dtype=np.uint8).ravel(),
-        deep=True,
-        array_type=vtk.VTK_UNSIGNED_CHAR,
-    )
-    image.GetPointData().SetScalars(scalars)
-    # The segmentation node is under the volume's parent transform, so the volume's own matrix.
-    image.SetImageToWorldMatrix(matrixToVtk(volumeGeometry(volumeNode).ijkToLocal))
-    return image
-
-
-def uniqueName(segmentation: Any, name: str) -> str:
-    names = {
-        segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())
-    }
-    number, unique = 1, name
-    while unique in names:
-        number += 1
-        unique = f"{name} ({number})"
-    return unique
-
-
 def _row(
     volumeNode: Any,
     segmentId: str,
@@ -297,13 +225,3 @@ def _row(
         "status": "accepted" if isBest else "corrected",
         "linked_as": best.id if best is not None else "",
     }
-
-
-@contextmanager
-def oneChange(node: Any):
-    """One Modified event for several changes, also when one of them fails."""
-    wasModifying = node.StartModify()
-    try:
-        yield
-    finally:
-        node.EndModify(wasModifying)

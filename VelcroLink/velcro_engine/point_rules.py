@@ -1,7 +1,8 @@
 """A user's points are kept to: what the model says is bent until every point lies on its own side.
 
-The decoder was trained on a box or a point, and heeds further points poorly: of 49 points outside a
-boxed region, each put into the mask's largest mistake, it followed three. So the points beside a
+The decoder was trained on a box or a point, and heeds further points poorly: of 49 points that say
+"outside", each put into the largest mistake of a boxed region's mask, it followed one
+(Testing/bench/bench_points.py). So the points beside a
 box are not asked of it. Instead the difference between what it says and what the user says is
 interpolated from the points to the pixels like them, near and of the same grey (kriging; Rasmussen
 and Williams, "Gaussian Processes for Machine Learning", 2006, chapter 2).

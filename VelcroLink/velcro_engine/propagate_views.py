@@ -38,13 +38,13 @@ def seen_from_all_sides(work: Walk, voxels: np.ndarray, kept: Sequence[int]) -> 
     found = voxels
     half = (1 - work.share) / 2
     for ask, begin in ((not work.by_pixels, work.share), (True, work.share + half)):
-        found = _look(work, found, kept, (begin, begin + half), ask)
+        found = look_from_all_sides(work, found, kept, (begin, begin + half), ask)
         if np.count_nonzero(found & voxels) < LEAST_SHARE * np.count_nonzero(voxels):
             return voxels
     return found
 
 
-def _look(
+def look_from_all_sides(
     work: Walk, voxels: np.ndarray, kept: Sequence[int], span: tuple[float, float], ask: bool
 ) -> np.ndarray:
     """The region after one look. ask: whether the decoder is asked, or the names alone decide."""

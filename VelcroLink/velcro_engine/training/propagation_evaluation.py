@@ -87,7 +87,7 @@ def evaluate_propagate(
 MOST_SLICES = 500  # kept encoded, 6 GB: those of a brain in three directions
 
 
-class _Remembering:
+class Remembering:
     """A runtime that encodes each slice of a volume once for all of its structures. saved: seconds
     that encoding would have taken again, so that times can be told as for a single structure."""
 
@@ -124,7 +124,7 @@ def propagated_case(
             raise InputError("not a volume")
         segmentation = read_segmentation(label_files(data / key)[0], volume)
         own = copy(linker)
-        runtime = _Remembering(linker.runtime)
+        runtime = Remembering(linker.runtime)
         own.runtime = runtime  # slices of different volumes may share a name
         own._slices = OrderedDict()
         wanted = [
