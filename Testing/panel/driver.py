@@ -64,7 +64,9 @@ class Driver:
 
     def script(self, **behaviour: Any) -> None:
         """How the scripted worker behaves from now on."""
-        self._script.write_text(json.dumps(behaviour), "utf-8")
+        written = self._script.with_suffix(".new")
+        written.write_text(json.dumps(behaviour), "utf-8")
+        os.replace(written, self._script)  # the worker may be reading it
 
     # --- data ---------------------------------------------------------------------------------
     def add_volume(self, name: str = "Head", seed: int = 1, show: bool = True) -> Any:

@@ -347,6 +347,29 @@ def test_links_open_on_click_through_the_desktop_only(driver, monkeypatch):
     assert len(opened) == 1
 
 
+def shown_results(driver):
+    results = driver.ui.searchResults
+    return [results.item(n).text() for n in range(results.count)]
+
+
+def test_an_answer_to_what_was_typed_before_is_not_chosen(driver):
+    driver.add_volume()
+    driver.place_roi(*RIGHT_WHITE_MATTER)
+    driver.wait_linked()
+    driver.press(driver.ui.rejectButton)
+    driver.type(driver.ui.searchEdit, "tha")
+    search, decisions = driver.module.panel.link._search, driver.module.logic.decisions
+    search._timer.stop()
+    search._search()  # asked; the answer is on its way
+    driver.type(driver.ui.searchEdit, "xyzzy")
+    search._timer.stop()
+    got = []
+    decisions.search("putamen", got.append)  # answered in order: the first answer has come, too
+    driver.wait_until(lambda: got, "the later answer")
+    assert "Thalamus" not in shown_results(driver)
+    assert not driver.ui.useEntryButton.enabled
+
+
 def test_text_of_an_own_knowledge_base_is_shown_as_text(driver, tmp_path):
     entry = {
         "id": "bold_thing",
@@ -375,8 +398,7 @@ def test_text_of_an_own_knowledge_base_is_shown_as_text(driver, tmp_path):
     driver.wait_linked()
     driver.press(driver.ui.rejectButton)
     driver.type(driver.ui.searchEdit, "bold thing")
-    driver.wait_until(lambda: driver.ui.searchResults.count > 0, "search results")
-    assert driver.ui.searchResults.item(0).text() == entry["name"]
+    driver.wait_until(lambda: shown_results(driver)[:1] == [entry["name"]], "the entry")
     got = []
     driver.module.logic.decisions.card("bold_thing", got.append)
     driver.wait_until(lambda: got, "the card")

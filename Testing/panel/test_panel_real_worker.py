@@ -88,10 +88,12 @@ def test_accepting_and_searching_with_the_real_knowledge_base(real, brain):
     real.wait_linked(seconds=180)
     real.press(real.ui.rejectButton)
     real.type(real.ui.searchEdit, "thalam")
-    real.wait_until(lambda: real.ui.searchResults.count > 0, "search results", 120)
-    names = [real.ui.searchResults.item(n).text() for n in range(real.ui.searchResults.count)]
-    assert "Thalamus" in names
-    real.ui.searchResults.setCurrentRow(names.index("Thalamus"))
+
+    def shown():
+        return [real.ui.searchResults.item(n).text() for n in range(real.ui.searchResults.count)]
+
+    real.wait_until(lambda: "Thalamus" in shown(), "search results", 120)
+    real.ui.searchResults.setCurrentRow(shown().index("Thalamus"))
     real.wait_until(lambda: real.ui.searchSide.enabled, "the entry", 60)
     real.ui.searchSide.currentIndex = 2
     real.press(real.ui.useEntryButton)

@@ -56,6 +56,7 @@ class EntrySearch:
 
     def _onTyped(self, text: str) -> None:
         self._choose("")
+        self._decisions.forget(self._question)  # an answer to less than this would be chosen
         if text.strip():
             self._timer.start()
         else:
