@@ -140,6 +140,7 @@ def arguments(data, out, init, recipe, base, **changes):
         "sam": None,
         "baseline": None,
         "text_model": None,
+        "leave_out": None,
         "kb": [str(base)],
         "out": str(out),
         "steps": None,

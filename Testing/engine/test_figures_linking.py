@@ -77,6 +77,16 @@ def test_groups_of_a_row(bench):
     assert groups("urinary_bladder") == {"fine", "ct"}
 
 
+def test_what_the_model_was_not_trained_on_is_a_group_of_its_own():
+    bench = Benchmark(ANCESTORS, trained=frozenset({"thalamus"}))
+    rows = [
+        row("thalamus", ["thalamus"]),
+        row("hippocampus", ["amygdala", "thalamus", "putamen", "hippocampus"]),
+    ]
+    unseen = figures(rows, bench)["zero_shot"]["gold"]
+    assert (unseen["n"], unseen["top1"], unseen["top3"], unseen["top5"]) == (1, 0.0, 0.0, 1.0)
+
+
 def test_side_accuracy_counts_only_volumes_with_a_side_and_silence_is_wrong(bench):
     rows = [
         row("thalamus", ["thalamus"], side="left", answered_side="left"),

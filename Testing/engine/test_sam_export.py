@@ -69,7 +69,7 @@ def test_two_processes_train_one_network(tmp_path):
     data = tiny_cases.write_cases(tmp_path / "data")
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps(asdict(tiny_cases.recipe(steps=2, batch=1))), encoding="utf-8")
-    named = ("splits", "init", "sam", "baseline", "text_model", "kb", "steps")
+    named = ("splits", "init", "sam", "baseline", "text_model", "kb", "leave_out", "steps")
     told = dict.fromkeys(named) | {
         "data": str(data),
         "split": "train",

@@ -30,6 +30,7 @@ def site(tmp_path_factory):
     (folder / "absent.json").write_text('{"dev": ["no/where"], "train": []}', encoding="utf-8")
     (folder / "key.json").write_text('{"stepps": 3}', encoding="utf-8")
     (folder / "many.json").write_text('{"steps": "many"}', encoding="utf-8")
+    (folder / "left.json").write_text('{"left_out": "putamen"}', encoding="utf-8")
     (folder / "minus.json").write_text('{"batch": -1}', encoding="utf-8")
     (folder / "reports.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     broken = folder / "broken"
@@ -141,6 +142,8 @@ def test_evaluate_refuses(site, tmp_path, monkeypatch, capsys, arguments, says):
         ([*DATA, "--recipe", "{}/many.json"], "needs a whole number of 1 or more as 'steps'"),
         ([*DATA, "--recipe", "{}/minus.json"], "needs a whole number of 1 or more as 'batch'"),
         ([*DATA, "--baseline", "clip-hole"], "invalid choice: 'clip-hole'"),
+        ([*DATA, "--recipe", "{}/left.json"], "needs a list of entries as 'left_out'"),
+        ([*DATA, "--leave-out", "putamen,cake"], "The knowledge base has no entry 'cake'"),
         ([*DATA, "--init", "nonsense"], "is neither a run of velcrolink train nor a model folder"),
         ([*DATA, "--init", ""], "is neither a run of velcrolink train nor a model folder"),
         ([*DATA, "--init", "{}/broken"], "holds no readable run of velcrolink train"),

@@ -181,25 +181,50 @@ def test_checkpoint_that_would_run_code_is_refused(tmp_path, small_sam):
         open_sam(f"vit_tiny:{tmp_path / 'evil.pth'}")
 
 
-def test_train_command_writes_a_run_and_goes_on_with_it(tmp_path, tiny_data, capsys):
+def train_arguments(tmp_path, tiny_data, **changes):
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(asdict(replace(tiny_cases.recipe(), steps=2))), encoding="utf-8")
-    args = argparse.Namespace(
-        data=str(tiny_data),
-        splits=None,
-        split="train",
-        recipe=str(path),
-        init=None,
-        sam=None,
-        baseline=None,
-        text_model=None,
-        kb=None,
-        out=str(tmp_path / "run"),
-        steps=None,
-        device="cpu",
-        threads=1,
-        workers=0,
-    )
+    values = {
+        "data": str(tiny_data),
+        "splits": None,
+        "split": "train",
+        "recipe": str(path),
+        "init": None,
+        "sam": None,
+        "baseline": None,
+        "text_model": None,
+        "kb": None,
+        "leave_out": None,
+        "out": str(tmp_path / "run"),
+        "steps": None,
+        "device": "cpu",
+        "threads": 1,
+        "workers": 0,
+    }
+    return argparse.Namespace(**(values | changes))
+
+
+def test_entities_left_out_are_not_learnt_also_when_the_run_goes_on(tmp_path, tiny_data):
+    args = train_arguments(tmp_path, tiny_data, leave_out="thalamus, fetal_head", steps=1)
+    assert train_command(args) == 0
+    state, recipe = load_checkpoint(tmp_path / "run")
+    assert "hippocampus" in state.entities
+    assert not {"thalamus", "fetal_head"} & set(state.entities)
+    assert recipe.left_out == ["thalamus", "fetal_head"]
+    args.steps = args.leave_out = None
+    save_checkpoint(state, replace(recipe, steps=2), tmp_path / "run")
+    assert train_command(args) == 0
+    assert load_checkpoint(tmp_path / "run")[0].step == 2
+
+
+def test_the_benchmarks_zero_shot_entities_are_left_out_by_their_name(tmp_path, tiny_data):
+    assert train_command(train_arguments(tmp_path, tiny_data, leave_out="zero-shot")) == 0
+    left_out = load_checkpoint(tmp_path / "run")[1].left_out
+    assert len(left_out) == 9 and "caudate_nucleus" in left_out
+
+
+def test_train_command_writes_a_run_and_goes_on_with_it(tmp_path, tiny_data, capsys):
+    args = train_arguments(tmp_path, tiny_data)
     assert train_command(args) == 0
     assert load_checkpoint(tmp_path / "run")[0].step == 2
     assert train_command(args) == 0

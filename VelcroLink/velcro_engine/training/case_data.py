@@ -6,7 +6,8 @@ Three-dimensional cases are brought to voxel order R, A, S (first array axis S) 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,17 @@ def load_case(data: Path, key: str) -> Case:
     if not images or not layers:
         raise InputError(f"{folder} holds no image or no labels.")
     return make_case(key, images, layers, labels, spacing, origin, fore, modality)
+
+
+def leave_out(case: Case, entities: Collection[str]) -> None:
+    """Make labels of these entities unlinked, as if nobody had drawn them."""
+    case.labels = {
+        value: replace(label, entity=None) if label.entity in entities else label
+        for value, label in case.labels.items()
+    }
+    case.voxels = {
+        key: at for key, at in case.voxels.items() if case.labels[key[1]].entity is not None
+    }
 
 
 def read_image(

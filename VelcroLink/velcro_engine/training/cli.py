@@ -61,6 +61,11 @@ def _add_train(subparsers: argparse._SubParsersAction) -> None:
         "its encoder begins with that model's weights",
     )
     parser.add_argument("--sam", metavar="TYPE:FILE", help="SAM checkpoint as backbone: vit_b:FILE")
+    parser.add_argument(
+        "--leave-out",
+        metavar="ENTRIES",
+        help="entries (ids with commas between) whose labels count as unlabelled; zero-shot: those of the benchmark's list",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="run folder (checkpoints, log)")
     _add_count(parser, "--steps", None, "end at this step instead of the recipe's last")
     parser.add_argument("--device", help="cpu, cuda, cuda:0; else a GPU if there is one")

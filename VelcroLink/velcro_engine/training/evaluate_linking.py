@@ -45,7 +45,8 @@ def evaluate(args: argparse.Namespace, folder: Path, progress) -> dict[str, Any]
     for line in problems:
         print(f"left out: {line}", file=sys.stderr)
     base = linker.knowledge_base
-    bench = Benchmark({e.id: set(base.ancestors(e.id)) for e in base.entries})
+    trained = None if args.baseline else getattr(linker.runtime, "trained_entities", None)
+    bench = Benchmark({e.id: set(base.ancestors(e.id)) for e in base.entries}, trained)
     model = args.baseline or linker.runtime.name
     metrics = {
         "task": "linking",

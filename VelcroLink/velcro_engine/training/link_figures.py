@@ -28,8 +28,13 @@ class Sampled:
 class Benchmark:
     """The table that maps entities to headline concepts and groups."""
 
-    def __init__(self, ancestors: dict[str, set[str]] | None = None) -> None:
-        """`ancestors`: of every KB entry; only what is part of the brain counts as brain."""
+    def __init__(
+        self,
+        ancestors: dict[str, set[str]] | None = None,
+        trained: frozenset[str] | None = None,
+    ) -> None:
+        """`ancestors`: of every KB entry; only what is part of the brain counts as brain. `trained`:
+        entities the model has learnt from images; the others are its `zero_shot` group."""
         table = benchmark_table()
         self.concept = {e: c for c, members in table["headline"].items() for e in members}
         self.lesion = set(table["lesion"])
@@ -37,12 +42,15 @@ class Benchmark:
         self.us = set(table["us"])
         self.brain_roots = set(table["brain_roots"])
         self.ancestors = ancestors or {}
+        self.trained = trained
 
     def groups(self, row: Row | Sampled) -> list[str]:
         """Groups a sample belongs to. `fine` holds every sample."""
         found = ["fine"]
         if row.entity in self.concept:
             found.append("headline")
+        if self.trained is not None and row.entity not in self.trained:
+            found.append("zero_shot")
         if row.entity in self.lesion:
             found.append("lesion")
         elif row.entity in self.us:
@@ -78,6 +86,7 @@ def figures(rows: list[Row], bench: Benchmark, seed: int = 0) -> dict[str, dict[
 def _figures(rows: list[Row], group: str, bench: Benchmark, seed: int) -> dict:
     right = np.array([bench.right(r, group) for r in rows], dtype=float)
     third = np.array([bench.right(r, group, 3) for r in rows], dtype=float)
+    fifth = np.array([bench.right(r, group, 5) for r in rows], dtype=float)
     confidence = np.array([r.confidence for r in rows])
     by_entity = defaultdict(list)
     for row, hit in zip(rows, right, strict=True):
@@ -92,6 +101,7 @@ def _figures(rows: list[Row], group: str, bench: Benchmark, seed: int) -> dict:
         "top1": round(float(right.mean()), 4),
         "top1_ci": [round(low, 4), round(high, 4)],
         "top3": round(float(third.mean()), 4),
+        "top5": round(float(fifth.mean()), 4),
         "macro": round(float(np.mean([np.mean(v) for v in by_entity.values()])), 4),
         "side": round(float(np.mean(sided)), 4) if sided else None,
         "side_n": len(sided),

@@ -18,12 +18,14 @@ from ..output_folder import check_output_folder
 from ..runtime import BUNDLED, model_folder
 from . import distributed
 from .adaptation import adapted_state, place_new_entities, trained_before, write_start
-from .case_data import Case, case_keys, load_case
+from .benchmark_samples import benchmark_table
+from .case_data import Case, case_keys, leave_out, load_case
 from .export_command import entity_targets, save_tower
 from .slice_sampler import SliceSampler
 from .slicer_cases import load_segmented_cases, segmentation_files
 from .trainer import Recipe, TrainingState, load_checkpoint, new_state, train
 
+ZERO_SHOT = "zero-shot"
 RECIPES = Path(__file__).parent / "recipes"
 LEAST = {"steps": 1, "batch": 1, "prompts": 1, "dense_steps": 0, "fine_steps": 0, "finish_steps": 0}
 
@@ -48,6 +50,10 @@ def find_recipe(name: str) -> Recipe:
             raise InputError(
                 f"The training recipe '{path}' needs a whole number of {least} or more as '{key}'."
             )
+    if not isinstance(recipe.left_out, list) or not all(
+        isinstance(entity, str) for entity in recipe.left_out
+    ):
+        raise InputError(f"The training recipe '{path}' needs a list of entries as 'left_out'.")
     return recipe
 
 
@@ -90,7 +96,7 @@ def check_arguments(args: argparse.Namespace, out: Path) -> None:
     if (out / "state.json").is_file():
         load_checkpoint(out)
         return  # resumed: recipe and start are those of the run
-    find_recipe(args.recipe or default_recipe(args))
+    left_out_entities(args, out)
     if args.baseline:
         model_folder(args.text_model)
     if args.init is not None and args.init != BUNDLED:
@@ -117,6 +123,24 @@ def check_start(init: str) -> None:
         raise InputError(
             f"'{init}' is neither a run of velcrolink train nor a model folder; check --init."
         )
+
+
+def left_out_entities(args: argparse.Namespace, out: Path) -> list[str]:
+    """Entities that are not to be learnt: those of the run that is resumed, else of --leave-out,
+    else of the recipe. Raises InputError when one of them is not in the knowledge base."""
+    if (out / "state.json").is_file():
+        return load_checkpoint(out)[1].left_out
+    recipe = find_recipe(args.recipe or default_recipe(args))
+    if args.leave_out is None:
+        return recipe.left_out
+    if args.leave_out == ZERO_SHOT:
+        return list(benchmark_table()["zero_shot"])
+    named = [name.strip() for name in args.leave_out.split(",") if name.strip()]
+    base = load_knowledge_base(args.kb or active_paths())
+    for name in named:
+        if name not in base.by_id:
+            raise InputError(f"The knowledge base has no entry '{name}'; check --leave-out.")
+    return named
 
 
 def shortened(recipe: Recipe, steps: int, begun: int = 0) -> Recipe:
@@ -178,6 +202,9 @@ def _train(args: argparse.Namespace, device: str) -> int:
         if segmented:
             base = load_knowledge_base(args.kb or active_paths())
             cases += load_segmented_cases(data, base, log)
+        left_out = left_out_entities(args, out)
+        for case in cases:
+            leave_out(case, left_out)
         if not any(case.voxels and np.ptp(case.images[0]) for case in cases):
             raise InputError(
                 f"No case of '{data}' shows a labelled structure with an entry; check labels.json."
@@ -221,6 +248,7 @@ def open_state(
         log(f"resumed at step {state.step} of {recipe.steps}")
         return state, recipe
     recipe = find_recipe(args.recipe or default_recipe(args))
+    recipe = replace(recipe, left_out=left_out_entities(args, out))
     entities = sorted({str(c.labels[v].entity) for c in cases for _, v in c.voxels})
     if args.baseline:
         return begun_baseline(args, recipe, entities, out, device)

@@ -51,6 +51,7 @@ class Recipe:
     position: bool = False  # whether the clip-* baselines read the position map
     crop: int = 112  # pixels along the square crop of clip-crop
     bank: int = 12000  # regions that sam-token-knn compares with
+    left_out: list[str] = field(default_factory=list)  # entities whose labels count as unlabelled
 
     @classmethod
     def from_file(cls, path: Path) -> Recipe:
