@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .attributes import measure
+from .clicked_pixels import ClickedPixels
 from .entry_embeddings import entry_embeddings
 from .errors import ModelError
 from .knowledge_base import KnowledgeBase, active_paths, load_knowledge_base
@@ -66,6 +67,7 @@ class Linker:
             embeddings = entry_embeddings(runtime, knowledge_base, progress)
         if len(embeddings) != len(knowledge_base):
             raise ModelError("The text embeddings do not fit the knowledge base; install it again.")
+        self.clicks = ClickedPixels(getattr(runtime, "entities", ()), knowledge_base)
         self._texts = embeddings
         self.embeddings = embeddings * _trust(runtime, knowledge_base)[:, None]
         self._slices: OrderedDict[str, Any] = OrderedDict()
@@ -83,10 +85,12 @@ class Linker:
         check()
         before = time.perf_counter()
         decoded = self.runtime.decode(encoded, *prompt_arrays(request, box))
-        logits = mask_to_slice(decoded.mask, box, request.pixels.shape)
-        mask = region_mask(logits, request)
+        probability, nothing = self.probabilities(decoded)
+        probability, logits = self.clicks.heed(encoded, request, box, probability, decoded.mask)
+        mask = region_mask(mask_to_slice(logits, box, request.pixels.shape), request)
         decode_seconds = time.perf_counter() - before
-        ranked, nothing = self._rank(decoded, request.top_k)
+        order = np.argsort(-probability, kind="stable")[: max(1, request.top_k)]
+        ranked = [(int(n), float(probability[n])) for n in order]
         best = self.knowledge_base.entries[ranked[0][0]]
         entries = tuple(
             self._linked(self.knowledge_base.entries[n], confidence, decoded, request)
@@ -156,8 +160,8 @@ class Linker:
             self._slices.popitem(last=False)
         return encoded, False
 
-    def _rank(self, decoded: Decoded, top_k: int) -> tuple[list[tuple[int, float]], float]:
-        """([(entry number, probability), ...] best first, probability of "nothing in the KB")."""
+    def probabilities(self, decoded: Decoded) -> tuple[np.ndarray, float]:
+        """(probability K over the knowledge base, probability of "nothing in it")."""
         probabilities, nothing = entry_probabilities(
             decoded.embedding[None],
             self.embeddings,
@@ -166,8 +170,7 @@ class Linker:
         )
         if not np.isfinite(probabilities).all():
             raise ModelError("The model gave no finite answer; install it again.")
-        order = np.argsort(-probabilities[0], kind="stable")[: max(1, top_k)]
-        return [(int(n), float(probabilities[0, n])) for n in order], float(nothing[0])
+        return probabilities[0], float(nothing[0])
 
     def _linked(
         self, entry: Entry, confidence: float, decoded: Decoded, request: SliceRequest

@@ -83,4 +83,8 @@ class Sight:
         """(logits on the slice's pixels, everything the decoder said, encoded slice, window)."""
         encoded, window = self.encode(request)
         decoded = self.linker.runtime.decode(encoded, *prompt_arrays(request, window))
-        return mask_to_slice(decoded.mask, window, request.pixels.shape), decoded, encoded, window
+        mask = decoded.mask
+        if request.box is None:
+            probability, _ = self.linker.probabilities(decoded)
+            mask = self.linker.clicks.heed(encoded, request, window, probability, mask)[1]
+        return mask_to_slice(mask, window, request.pixels.shape), decoded, encoded, window

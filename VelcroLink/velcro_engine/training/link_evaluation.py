@@ -102,6 +102,11 @@ class LinkerAnswers:
         probability, nothing = entry_probabilities(
             regions, self.linker.embeddings, runtime.nothing, runtime.calibration.temperature
         )
+        heeded = [
+            self.linker.clicks.heed(encoded, request, box, p, m)
+            for request, p, m in zip(requests, probability, masks, strict=True)
+        ]
+        probability, masks = (np.stack(parts) for parts in zip(*heeded, strict=True))
         return Answers(probability, nothing, sides, masks, regions)
 
 
