@@ -25,7 +25,7 @@ from velcro_engine.training.alignment_objectives import (
     medtrim_loss,
 )
 from velcro_engine.training.slice_sampler import SliceSampler
-from velcro_engine.training.trainer import collate, new_state, train_step
+from velcro_engine.training.trainer import collate, new_state, train, train_step
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +120,7 @@ def test_a_training_step_uses_the_objectives_only_when_the_recipe_asks(tmp_path)
     figures = [train_step(new_state(asked, entities), asked, batch, "cpu") for _ in range(2)]
     assert figures[0] == figures[1]
     assert np.isfinite([figures[0]["medtrim"], figures[0]["location"]]).all()
+    told: list[str] = []
+    short = replace(asked, steps=1, dense_steps=0, fine_steps=0)
+    train(new_state(short, entities), short, sampler, tmp_path / "run", workers=0, log=told.append)
+    assert "medtrim" in told[-1] and "location" in told[-1]

@@ -177,25 +177,26 @@ def region_losses(
     words: Sequence[RegionWords],
     kinship: Kinship,
     rng: np.random.Generator,
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """(weighted sum, figures for the log) of the recipe's objectives on unit region embeddings N x D;
     entity: N numbers, regions of "nothing" are left out."""
     use = entity < len(kinship.names)
     embedding, entity = embedding[use], entity[use]
     words = [w for w, used in zip(words, use.tolist(), strict=True) if used]
     numbers = entity.tolist()
-    total, figures = embedding.sum() * 0.0, {}
+    total = embedding.sum() * 0.0
+    figures: dict[str, Tensor] = {}
     if recipe.medtrim:
         texts = F.normalize(table.vectors, dim=1)[entity]
         metas = [kinship.meta(n, w) for n, w in zip(numbers, words, strict=True)]
         loss = medtrim_loss(embedding, texts, metas, rng)
         total = total + recipe.medtrim * loss
-        figures["medtrim"] = float(loss.detach())
+        figures["medtrim"] = loss.detach()
     if recipe.location_contrast:
         places = [kinship.place(n, w) for n, w in zip(numbers, words, strict=True)]
         loss = location_contrast_loss(embedding, places, entity[:, None] == entity[None, :])
         total = total + recipe.location_contrast * loss
-        figures["location"] = float(loss.detach())
+        figures["location"] = loss.detach()
     return total, figures
 
 
@@ -206,7 +207,7 @@ def alignment_losses(
     table: EntityTable,
     entities: Sequence[str],
     step: int,
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """`region_losses` of a training batch; the same step draws the same triplets."""
     kinship = bundled_kinship(tuple(entities))
     words = batch_words(batch, kinship)

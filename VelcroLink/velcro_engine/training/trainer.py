@@ -128,9 +128,12 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, part))))
 
 
-def train_step(state: TrainingState, recipe: Recipe, batch: Batch, device: str) -> dict[str, float]:
-    """One step on one batch; returns the figures of the log line."""
-    batch = {k: v.to(device) for k, v in batch.items()}
+def train_step(
+    state: TrainingState, recipe: Recipe, batch: Batch, device: str
+) -> dict[str, Tensor]:
+    """One step on one batch; returns the figures of the log line (still on the device, so that a
+    GPU need not be waited for)."""
+    batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
     state.network.train()
     if is_finishing(recipe, state.step):
         rest_encoder(state)
@@ -159,14 +162,14 @@ def train_step(state: TrainingState, recipe: Recipe, batch: Batch, device: str) 
 
 def velcro_loss(
     state: TrainingState, recipe: Recipe, batch: Batch, device: str
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Dense loss, and once `dense_steps` are over the losses of prompted regions."""
     joint = state.step >= recipe.dense_steps
     parts = JOINT_PHASE if joint else DENSE_PHASE
     if is_finishing(recipe, state.step):
         parts = FINISHING
     network, table = state.network, state.table
-    figures: dict[str, float] = {}
+    figures: dict[str, Tensor] = {}
     with torch.no_grad():
         network.prototypes.copy_(table.scaled())
     with torch.autocast(device.split(":")[0], dtype=torch.bfloat16):
@@ -190,7 +193,7 @@ def velcro_loss(
             embedding, side, dense_entity, dense_side, table, weight
         )
         loss = parts.dense * (entity_loss + 0.5 * side_loss)
-        figures |= {"dense": float(entity_loss.detach()), "dense_top1": float(accuracy)}
+        figures |= {"dense": entity_loss.detach(), "dense_top1": accuracy}
     else:
         loss = embedding.sum() * 0.0
     if encoded.pixels is not None:
@@ -198,7 +201,7 @@ def velcro_loss(
         target = batch["pixel_entity"]
         pixel_loss = linked_pixels_loss(network, encoded.pixels, target, weight.sqrt(), drawing)
         loss = loss + parts.pixel * pixel_loss
-        figures["pixel"] = float(pixel_loss.detach())
+        figures["pixel"] = pixel_loss.detach()
     if decoded is not None:
         logits = table.logits(decoded.embedding)
         region_loss = F.cross_entropy(logits, batch["entity"], label_smoothing=0.05)
@@ -207,10 +210,10 @@ def velcro_loss(
         loss = loss + parts.region * region_loss + parts.side * region_side
         loss = loss + parts.mask * segmentation + 0.2 * quality
         figures |= {
-            "roi": float(region_loss.detach()),
-            "roi_top1": float((logits.argmax(1) == batch["entity"]).float().mean()),
-            "side": float((decoded.side.argmax(1) == batch["side"]).float().mean()),
-            "mask": float(segmentation.detach()),
+            "roi": region_loss.detach(),
+            "roi_top1": (logits.argmax(1) == batch["entity"]).float().mean(),
+            "side": (decoded.side.argmax(1) == batch["side"]).float().mean(),
+            "mask": segmentation.detach(),
             "iou": iou,
         }
         if recipe.medtrim or recipe.location_contrast:
@@ -221,7 +224,7 @@ def velcro_loss(
     if state.start is not None:
         kept = state.start.loss(batch, encoded, embedding, decoded, network, table)
         loss = loss + recipe.keep * kept
-        figures["kept"] = float(kept.detach())
+        figures["kept"] = kept.detach()
     return loss, figures
 
 
@@ -244,7 +247,7 @@ def linked_pixels_loss(
 
 def segmentation_loss(
     decoded: Decoded, batch: Batch, parts: LossWeights = JOINT_PHASE
-) -> tuple[Tensor, Tensor, float]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """(mask loss, squared error of the predicted IoU, mean IoU) of the prompts that have a mask."""
     target = batch["masks"]
     if (
@@ -255,19 +258,22 @@ def segmentation_loss(
     use = batch["has_mask"].float()
     segmentation, iou = mask_loss(decoded.masks, target, use, parts.cross_entropy, parts.overlap)
     quality = (((decoded.iou.float() - iou) ** 2) * use).sum() / use.sum().clamp(min=1)
-    return segmentation, quality, float((iou * use).sum() / use.sum().clamp(min=1))
+    return segmentation, quality, (iou * use).sum() / use.sum().clamp(min=1)
 
 
 @torch.no_grad()
 def _average(state: TrainingState, recipe: Recipe) -> None:
     decay = min(recipe.ema, (1 + state.step) / (10 + state.step))
+    moved, targets = [], []
     for mine, theirs in ((state.average, state.network), (state.average_table, state.table)):
         source = theirs.state_dict()
         for name, value in mine.state_dict().items():
             if value.dtype.is_floating_point:
-                value.lerp_(source[name], 1 - decay)
+                moved.append(value)
+                targets.append(source[name])
             else:
                 value.copy_(source[name])
+    torch._foreach_lerp_(moved, targets, 1 - decay)
 
 
 def train(
@@ -285,7 +291,11 @@ def train(
     """Run to `recipe.steps`, writing checkpoints and one log line every 50 steps."""
     started = last_saved = time.time()
     earlier = state.seconds - time.process_time()
-    figures: dict[str, list[float]] = {}
+    figures: dict[str, list[Tensor]] = {}
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
     # what a slice holds changes between the phases: one loader each
     phases = (
         recipe.dense_steps,
@@ -297,7 +307,11 @@ def train(
     for until in bounds:
         batches = StepBatches(sampler, recipe, state.step, rank(), until)
         loader = DataLoader(
-            batches, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None
+            batches,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            pin_memory=on_gpu,
         )
         for batch in loader:
             for name, value in train_step(state, recipe, batch, device).items():
@@ -306,7 +320,9 @@ def train(
             if state.step % 50 == 0 or state.step == recipe.steps:
                 spent = time.time() - started
                 done = sum(len(v) for v in figures.values()) / max(1, len(figures))
-                means = " ".join(f"{k} {np.mean(v):.3f}" for k, v in figures.items())
+                means = " ".join(
+                    f"{k} {float(torch.stack(v).mean()):.3f}" for k, v in figures.items()
+                )
                 rate = spent / max(1.0, done)
                 left = (recipe.steps - state.step) * rate / 60
                 log(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def baseline_loss(
     state: TrainingState, recipe: Recipe, batch: Batch, device: str
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of one batch and the figures of the log line."""
     if recipe.baseline == "sam-token-knn":
         return _masks_only(state, batch, device)
@@ -34,14 +34,16 @@ def baseline_loss(
     region_loss = F.cross_entropy(logits, batch["entity"], label_smoothing=0.05)
     loss = region_loss + 0.5 * F.cross_entropy(side, batch["side"])
     figures = {
-        "roi": float(region_loss.detach()),
-        "roi_top1": float((logits.argmax(1) == batch["entity"]).float().mean()),
-        "side": float((side.argmax(1) == batch["side"]).float().mean()),
+        "roi": region_loss.detach(),
+        "roi_top1": (logits.argmax(1) == batch["entity"]).float().mean(),
+        "side": (side.argmax(1) == batch["side"]).float().mean(),
     }
     return loss, figures
 
 
-def _masks_only(state: TrainingState, batch: Batch, device: str) -> tuple[Tensor, dict[str, float]]:
+def _masks_only(
+    state: TrainingState, batch: Batch, device: str
+) -> tuple[Tensor, dict[str, Tensor]]:
     from ..trainer import segmentation_loss
 
     network = state.network
@@ -49,4 +51,4 @@ def _masks_only(state: TrainingState, batch: Batch, device: str) -> tuple[Tensor
         encoded = network.encode(batch["image"], batch["position"])
         decoded = network.decode(encoded.rows(batch["row"]), batch["points"], batch["labels"])
     segmentation, quality, iou = segmentation_loss(decoded, batch)
-    return segmentation + 0.2 * quality, {"mask": float(segmentation.detach()), "iou": iou}
+    return segmentation + 0.2 * quality, {"mask": segmentation.detach(), "iou": iou}
