@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from velcro_engine.head_frame import with_head
 from velcro_engine.link_command import caption
 from velcro_engine.linker import open_linker
 from velcro_engine.output_folder import output_folder
@@ -45,6 +46,7 @@ def main() -> None:
     sections, rows = [], []
     for image in json.loads(BOXES.read_text(encoding="utf-8"))["images"]:
         volume = read_volume(args.data / "image_only" / image["file"])
+        volume = with_head(volume, linker.runtime)
         for region in image["regions"]:
             box = box_between(*corners_of(region, volume))
             cut = cut_slice(volume, region["plane"], through_ras=box.centre.tolist())

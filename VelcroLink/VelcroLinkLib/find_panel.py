@@ -34,7 +34,7 @@ class FindPanel(VTKObservationMixin):
     def __init__(self, session: LinkSession) -> None:
         VTKObservationMixin.__init__(self)
         self._session = session
-        self._builder = SliceRequestBuilder()
+        self._builder = SliceRequestBuilder(session.heads)
         self._overlay = FoundOverlay()
         self._question = TabQuestion(session.client, self.render, self._onFailed)
         self._placed: PlacedRequest | None = None  # the slice that was asked about last

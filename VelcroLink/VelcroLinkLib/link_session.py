@@ -24,6 +24,7 @@ from velcro_engine.errors import VelcroError
 from velcro_engine.result import LinkResult
 
 from .engine_client import EngineClient, EngineState
+from .head_frames import HeadFrames
 from .link_outcome import Notice, Outcome
 from .observable import Signal
 from .placement import POINT_CLASS, ROI_CLASS, Placement, controlPointRas, isOwnPrompt
@@ -57,7 +58,8 @@ class LinkSession(VTKObservationMixin):
         self.volumeNode: Any = None
         self.promptNode: Any = None
         self._askedAt = 0.0
-        self._builder = SliceRequestBuilder()
+        self.heads = HeadFrames(client)
+        self._builder = SliceRequestBuilder(self.heads)
         self._watch = SceneWatch(
             promptMoved=self._linkSoon,
             volumeChanged=self._onVolumeChanged,
@@ -78,6 +80,7 @@ class LinkSession(VTKObservationMixin):
             (client.linkFailed, self._onLinkFailed),
             (client.dropped, self._onDropped),
             (client.stateChanged, self._onEngineState),
+            (self.heads.found, self._onHeadFound),
         )
         for signal, method in self._subscriptions:
             signal.connect(method)
@@ -112,6 +115,7 @@ class LinkSession(VTKObservationMixin):
         if self.client.state is EngineState.LINKING:
             self.client.cancel()
         self._builder.forget()
+        self.heads.forget()
         self.parameters = self.volumeNode = self.promptNode = None
         self._clearOutcome()
         self.notice = None
@@ -120,6 +124,7 @@ class LinkSession(VTKObservationMixin):
     def close(self) -> None:
         """Detach for good."""
         self.detach()
+        self.heads.close()
         for signal, method in self._subscriptions:
             signal.disconnect(method)
         self.changed.disconnectAll()
@@ -220,6 +225,7 @@ class LinkSession(VTKObservationMixin):
         self._watch.followVolume(volumeNode)
         if volumeNode is not None and self.promptNode is not None:
             self._linkSoon()
+        self._lookForHead()
 
     def _followPrompt(self, linkIt: bool = True) -> None:
         promptNode = self.parameters.roi or self.parameters.point
@@ -317,6 +323,17 @@ class LinkSession(VTKObservationMixin):
         saveLink(self.parameters.parameterNode, self.volumeNode, saved)
         self.changed.emit()
 
+    def _lookForHead(self) -> None:
+        """Let the engine find out how the volume's head lies, once it runs and has nothing to link."""
+        if self.parameters is not None and self.client.state is EngineState.READY:
+            self._builder.lookForHead(self.volumeNode)
+
+    def _onHeadFound(self, volumeNode: Any) -> None:
+        """What is shown was answered without knowing how the head lies: ask again."""
+        unsettled = self.outcome is not None and not self.outcome.accepted
+        if volumeNode is self.volumeNode and self.result is not None and unsettled:
+            self._linkSoon()
+
     def _onLinkFailed(self, kind: str, message: str, detail: str) -> None:
         if detail:
             logging.info("VelcroLink: %s: %s (%s)", kind, message, detail)
@@ -335,6 +352,7 @@ class LinkSession(VTKObservationMixin):
         if state is EngineState.READY and self.placed is not None and self.result is None:
             self._askedAt = time.monotonic()  # only now does it work on the question that waited
         self.changed.emit()
+        self._lookForHead()
 
     def _fail(self, error: VelcroError) -> None:
         if error.detail:

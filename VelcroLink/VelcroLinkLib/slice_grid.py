@@ -97,6 +97,25 @@ def gridForView(
     return _obliqueGrid(geometry, normal, matrix[:3, 3])
 
 
+def gridThrough(geometry: VolumeGeometry, plane: str, ras: Sequence[float]) -> SliceGrid:
+    """The pixels of the layer ("axial", "coronal" or "sagittal") of the volume's own voxels through
+    a point in RAS mm; under a non-linear transform, of the anatomical plane through it.
+
+    Raises GeometryError when that misses the volume.
+    """
+    matrix = np.eye(4)
+    if geometry.isLinear:
+        directions, _ = _directions(geometry)
+        across, up = (a for a in range(3) if a != layerAxis(geometry, plane))
+        matrix[:3, 0], matrix[:3, 1] = directions[:, across], directions[:, up]
+    else:
+        normal = DISPLAY[plane][0]
+        matrix[:3, :2] = np.delete(np.eye(3), normal, axis=1)
+    matrix[:3, 2] = np.cross(matrix[:3, 0], matrix[:3, 1])
+    matrix[:3, 3] = ras
+    return gridForView(geometry, matrix)
+
+
 def _directions(geometry: VolumeGeometry) -> tuple[np.ndarray, np.ndarray]:
     """(unit directions of I, J, K as columns, spacing in mm), world RAS."""
     columns = geometry.ijkToWorld[:3, :3]

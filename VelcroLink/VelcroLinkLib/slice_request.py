@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from velcro_engine.errors import GeometryError
+from velcro_engine.errors import GeometryError, VelcroError
 from velcro_engine.request import MODALITIES, SliceRequest
 
 from .roi_geometry import matrixFromVtk, pointOnPlane, roiBoxOnPlane
-from .slice_grid import SliceGrid, gridForView
+from .slice_grid import SliceGrid, gridForView, gridThrough
 from .slice_pixels import sliceValues
 from .volume_geometry import (
     VolumeGeometry,
@@ -22,6 +22,9 @@ from .volume_geometry import (
     volumeModality,
     volumeStatistics,
 )
+
+if TYPE_CHECKING:
+    from .head_frames import HeadFrames
 
 STATISTICS_KEPT = 8
 SLICES_KEPT = 6  # three views, and the slice before each
@@ -48,7 +51,9 @@ class SliceRequestBuilder:
     so that dragging a ROI on one slice costs no second look at the voxels.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, heads: HeadFrames | None = None) -> None:
+        """heads: how the heads of volumes lie, where that was found out."""
+        self._heads = heads
         self._statistics: OrderedDict[tuple, VolumeStatistics] = OrderedDict()
         self._slices: OrderedDict[tuple, PlacedRequest] = OrderedDict()
 
@@ -89,6 +94,27 @@ class SliceRequestBuilder:
         Raises GeometryError / InputError like `fromRoi`."""
         return self._slice(sliceNode, volumeNode, modality, 10)
 
+    def lookForHead(self, volumeNode: Any, modality: str | None = None) -> None:
+        """Let the engine find out how the head of this volume lies, unless that is known.
+
+        Nothing happens for a picture, or a volume that cannot be read."""
+        if self._heads is None or volumeNode is None:
+            return
+        try:
+            geometry = volumeGeometry(volumeNode)
+            known = self._statisticsOf(volumeNode, geometry, modality)
+        except VelcroError:
+            return
+        if not _isPicture(geometry, known.modality):
+            self._heads.look(volumeNode, known.foreground, known.modality, self._cutAt)
+
+    def _cutAt(self, volumeNode: Any, plane: str, ras: tuple[float, float, float]) -> SliceRequest:
+        """The layer of the volume through a point, not kept. Raises GeometryError."""
+        geometry = volumeGeometry(volumeNode)
+        known = self._statisticsOf(volumeNode, geometry, None)
+        grid = gridThrough(geometry, plane, ras)
+        return self._request(volumeNode, geometry, grid, known, False, 1)
+
     def forget(self) -> None:
         """Drop the cache (scene closed)."""
         self._statistics.clear()
@@ -101,39 +127,59 @@ class SliceRequestBuilder:
         geometry = volumeGeometry(volumeNode)
         if sliceNode is None:
             raise GeometryError("No slice view is shown; choose a layout with slice views.")
-        modality = modality or volumeModality(volumeNode)
-        modality = modality if modality in MODALITIES else None
+        modality = _knownModality(volumeNode, modality)
         fingerprint = volumeFingerprint(volumeNode)
         sliceToRas = matrixFromVtk(sliceNode.GetSliceToRAS())
         isPicture = _isPicture(geometry, modality)
         grid = gridForView(geometry, sliceToRas, isPicture)
-        key = (fingerprint, modality, topK, grid.pixelToRas.tobytes(), grid.height, grid.width)
+        head = None if self._heads is None else self._heads.of(fingerprint)
+        place = (grid.pixelToRas.tobytes(), grid.height, grid.width)
+        key = (fingerprint, modality, topK, head, *place)
         if key in self._slices:
             self._slices.move_to_end(key)
             return self._slices[key]
-        statistics = self._volumeStatistics(volumeNode, geometry, modality, fingerprint)
-        pixels = statistics.window.apply(sliceValues(volumeNode, geometry, grid, statistics.window))
-        request = SliceRequest(
-            pixels=pixels,
-            pixel_to_ras=None if isPicture else grid.pixelToRas,
-            foreground=None if isPicture else statistics.foreground,
-            points=((0.0, 0.0, 1),),
-            plane=grid.plane,
-            modality=statistics.modality,
-            top_k=topK,
-        )
+        known = self._statisticsOf(volumeNode, geometry, modality)
+        if head is not None:
+            known = replace(known, foreground=head)
+        request = self._request(volumeNode, geometry, grid, known, isPicture, topK)
         placed = PlacedRequest(request, grid, volumeNode.GetID() or "", fingerprint)
         _remember(self._slices, key, placed, SLICES_KEPT)
         return placed
 
-    def _volumeStatistics(
-        self, volumeNode: Any, geometry: VolumeGeometry, modality: str | None, fingerprint: str
+    @staticmethod
+    def _request(
+        volumeNode: Any,
+        geometry: VolumeGeometry,
+        grid: SliceGrid,
+        known: VolumeStatistics,
+        isPicture: bool,
+        topK: int,
+    ) -> SliceRequest:
+        values = sliceValues(volumeNode, geometry, grid, known.window)
+        return SliceRequest(
+            pixels=known.window.apply(values),
+            pixel_to_ras=None if isPicture else grid.pixelToRas,
+            foreground=None if isPicture else known.foreground,
+            points=((0.0, 0.0, 1),),
+            plane=grid.plane,
+            modality=known.modality,
+            top_k=topK,
+        )
+
+    def _statisticsOf(
+        self, volumeNode: Any, geometry: VolumeGeometry, modality: str | None
     ) -> VolumeStatistics:
-        key = (fingerprint, modality)
+        modality = _knownModality(volumeNode, modality)
+        key = (volumeFingerprint(volumeNode), modality)
         if key not in self._statistics:
             statistics = volumeStatistics(volumeNode, geometry, modality)
             _remember(self._statistics, key, statistics, STATISTICS_KEPT)
         return self._statistics[key]
+
+
+def _knownModality(volumeNode: Any, modality: str | None) -> str | None:
+    modality = modality or volumeModality(volumeNode)
+    return modality if modality in MODALITIES else None
 
 
 def _isPicture(geometry: VolumeGeometry, modality: str | None) -> bool:

@@ -55,7 +55,7 @@ def measure(
 def place(ras: np.ndarray, fore: Foreground) -> dict[str, str]:
     """ "zone" and "body_side" of a point (RAS, mm) in the body's foreground, where known."""
     half = np.asarray(fore.half_extent)
-    relative = (np.asarray(ras) - np.asarray(fore.centre)) / half
+    relative = fore.relative(ras)
     known = half >= KNOWN_EXTENT_MM
     found: dict[str, str] = {}
     words = []

@@ -16,6 +16,7 @@ import numpy as np
 
 from .command_options import add_model_argument
 from .errors import InputError
+from .head_frame import with_head
 from .link_command import caption, result_document
 from .linker import open_linker
 from .output_folder import check_output_folder, output_folder
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     check_output_folder(args.out)
     volume = read_volume(brain_path(), modality="MR")
     linker = open_linker(args.model)
+    volume = with_head(volume, linker.runtime)
     sections, segments, documents = [], [], []
     with output_folder(args.out) as folder:
         for number, region in enumerate(REGIONS, start=1):

@@ -14,6 +14,7 @@ from .cases.record import Hit, Query
 from .command_options import add_kb_argument, add_model_argument
 from .draft_report import Draft, draft_document, draft_report, draft_text
 from .errors import InputError
+from .head_frame import heed_head
 from .knowledge_base import KnowledgeBase
 from .linker import Linker, open_linker
 from .output_folder import check_output_folder, output_folder
@@ -64,8 +65,9 @@ def run(args: argparse.Namespace) -> int:
     if args.allow_remote and args.llm is None:
         raise InputError("--allow-remote goes with --llm.")
     check_output_folder(args.out)
-    _, _, request = region_request(args)
+    volume, _, request = region_request(args)
     linker = open_linker(args.model, args.kb)
+    request = heed_head(request, volume, linker.runtime)
     base = linker.knowledge_base
     result = linker.link(request)
     hits: Sequence[Hit] = ()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .command_options import add_kb_argument, add_model_argument
 from .errors import InputError
+from .head_frame import heed_head
 from .knowledge_base import active_paths, load_knowledge_base
 from .linker import open_linker
 from .region_examples import Example, read_examples, remove_examples
@@ -46,8 +47,9 @@ def run(args: argparse.Namespace) -> int:
     if args.volume is None or not (args.roi or args.box or args.point):
         raise InputError("Give an image and a region on it: --box, --point or --roi.")
     entry_id = _entry_id(args)
-    _, cut, request = region_request(args)
+    volume, cut, request = region_request(args)
     linker = open_linker(args.model, args.kb)
+    request = heed_head(request, volume, linker.runtime)
     source = f"{Path(args.volume).name} {cut.plane or ''}".strip()
     result = linker.link(request)
     assert result.embedding is not None  # of a link that was just made

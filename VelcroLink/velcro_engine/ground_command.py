@@ -11,6 +11,7 @@ import numpy as np
 
 from .command_options import add_kb_argument, add_model_argument, number_between
 from .grounding import Grounding, ground, view_slice
+from .head_frame import heed_head
 from .knowledge_base.search import SearchIndex
 from .linker import open_linker
 from .output_folder import check_output_folder, output_folder
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     linker = open_linker(args.model, args.kb)
     base = linker.knowledge_base
     phrase = read_phrase(args.phrase, base, SearchIndex(base))
-    request = cut.request(points=[(0.0, 0.0, 1)])
+    request = heed_head(cut.request(points=[(0.0, 0.0, 1)]), volume, linker.runtime)
     found = ground(linker, view_slice(linker, request), phrase, args.threshold)
     with output_folder(args.out, replaces=(MASK,)) as folder:
         document = grounding_document(found, request.pixel_to_ras)

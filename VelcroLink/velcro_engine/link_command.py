@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .command_options import add_kb_argument, add_model_argument, whole_number
+from .head_frame import heed_head
 from .knowledge_base import KnowledgeBase
 from .linker import open_linker
 from .output_folder import check_output_folder, output_folder
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     check_output_folder(args.out)
     volume, cut, request = region_request(args, args.top)
     linker = open_linker(args.model, args.kb)
+    request = heed_head(request, volume, linker.runtime)
     result = linker.link(request)
     with output_folder(args.out) as folder:
         write_results(folder, volume, cut, request, result, linker.knowledge_base)

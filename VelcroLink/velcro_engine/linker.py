@@ -30,7 +30,7 @@ from .model.preprocess import (
     model_input,
     prompt_arrays,
 )
-from .ranking import entry_probabilities, side_of
+from .ranking import entry_probabilities, right_of_middle, side_of
 from .region_examples import (
     Example,
     Examples,
@@ -92,8 +92,9 @@ class Linker:
         order = np.argsort(-probability, kind="stable")[: max(1, request.top_k)]
         ranked = [(int(n), float(probability[n])) for n in order]
         best = self.knowledge_base.entries[ranked[0][0]]
+        right_mm = right_of_middle(mask, request)
         entries = tuple(
-            self._linked(self.knowledge_base.entries[n], confidence, decoded, request)
+            self._linked(self.knowledge_base.entries[n], confidence, decoded, request, right_mm)
             for n, confidence in ranked
         )
         return LinkResult(
@@ -173,13 +174,19 @@ class Linker:
         return probabilities[0], float(nothing[0])
 
     def _linked(
-        self, entry: Entry, confidence: float, decoded: Decoded, request: SliceRequest
+        self,
+        entry: Entry,
+        confidence: float,
+        decoded: Decoded,
+        request: SliceRequest,
+        right_mm: float | None,
     ) -> LinkedEntry:
         side = side_of(
             entry.laterality,
             decoded.side,
             request.pixel_to_ras is not None,
             self.runtime.calibration.side_margin,
+            right_mm,
         )
         return LinkedEntry(entry.id, entry.name, side, confidence)
 

@@ -9,6 +9,8 @@ Client -> worker                                  Worker -> client (final answer
   load   {model, knowledge_bases: [...], data,      ready   {model, knowledge_base, entries: n,
           device: "cpu" | "gpu"}                            device}
   link   SliceRequest (header key "request")        linked  LinkResult (header key "result")
+  head   {request, first, last}: one slice of a     head    {}; with the last slice {foreground: how
+          volume                                             the head lies, far: look again with it}
   entry  {entry_id}                                 entry   {entry}: the whole KB entry as a dict
   search {text, limit}                              found   {entries: [{id, name, score}]}
   ground, cases, draft, review, propagate, correct  same type with "result"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from .request import SliceRequest
+
+MM_PER_LOGIT = 3.0  # beyond a head's middle plane; chosen on dev (decision 15)
+MIDDLE_MM = 6.0  # nearer to it what can lie anywhere has no side
 SIDE_NAMES = ("left", "right", None)
 
 
@@ -30,17 +34,38 @@ def entry_probabilities(
     return weights[:, :-1], weights[:, -1]
 
 
+def right_of_middle(mask: np.ndarray, request: SliceRequest) -> float | None:
+    """mm from the middle plane of a head to the centre of a mask (H x W), rising to the patient's
+    right. None when it is not known how a head lies, or the mask is empty."""
+    fore = request.foreground
+    if fore is None or not fore.is_head or request.pixel_to_ras is None or not mask.any():
+        return None
+    rows, columns = np.nonzero(mask)
+    centre = request.pixel_to_ras @ [columns.mean(), rows.mean(), 0.0, 1.0]
+    return float(fore.relative(centre[:3])[0] * fore.half_extent[0])
+
+
 def side_of(
-    laterality: str, side_logits: np.ndarray, has_position: bool, margin: float = 0.5
+    laterality: str,
+    side_logits: np.ndarray,
+    has_position: bool,
+    margin: float = 0.5,
+    right_mm: float | None = None,
 ) -> str | None:
     """ "left", "right" or None for one entry; side_logits are left, right, neither.
 
     Never a side for what is single, nor for an image without position: a picture may be mirrored.
-    `margin` is the least share of left or right of both that is told.
+    `margin` is the least share of left or right of both that is told. right_mm: from
+    `right_of_middle`; it counts beside the logits, and decides for what can lie anywhere.
     """
     if not has_position or laterality in ("midline", "unpaired"):
         return None
-    weights = np.exp(side_logits.astype(np.float64) - side_logits.max())
+    logits = side_logits.astype(np.float64)
+    if right_mm is not None:
+        if laterality == "any":
+            return None if abs(right_mm) < MIDDLE_MM else "right" if right_mm > 0 else "left"
+        logits = logits + [0.0, right_mm / MM_PER_LOGIT, 0.0]
+    weights = np.exp(logits - logits.max())
     left, right, neither = weights / weights.sum()
     if laterality == "any" and neither > max(left, right):
         return None

@@ -31,16 +31,50 @@ CT_CURVE_GREY = (0.0, 60.0, 100.0, 190.0, 220.0, 255.0)
 CT_AIR_HU = -300.0
 
 
+Triple = tuple[float, float, float]
+
+
 @dataclass(frozen=True)
 class Foreground:
-    """Where the body lies in a volume: centre and half extents along R, A, S in mm.
+    """Where the body lies in a volume: centre (RAS) and half extents along its R, A, S axes in mm.
 
     Half extents reach from the 1st to the 99th percentile of the foreground voxels' coordinates,
-    so a table edge or a bright speck does not move them.
+    so a table edge or a bright speck does not move them. axes: the body's own right, anterior and
+    superior as unit vectors in RAS; those of the scanner unless a head's were found (`head_frame`).
     """
 
-    centre: tuple[float, float, float]
-    half_extent: tuple[float, float, float]
+    centre: Triple
+    half_extent: Triple
+    axes: tuple[Triple, Triple, Triple] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+    @property
+    def is_head(self) -> bool:
+        """Whether this is the frame of a head that was found, not the extent of all that is bright."""
+        return self.axes != Foreground.axes
+
+    def relative(self, ras: np.ndarray) -> np.ndarray:
+        """Points (..., 3) in RAS mm -> along the body's axes, 0 at its centre, +-1 at its edges."""
+        along = (np.asarray(ras) - np.asarray(self.centre)) @ np.asarray(self.axes).T
+        return np.asarray(along / np.asarray(self.half_extent))
+
+    def to_message(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "centre": list(self.centre),
+            "half_extent": list(self.half_extent),
+            "axes": [list(axis) for axis in self.axes],
+        }
+
+    @classmethod
+    def from_message(cls, told: dict[str, Any]) -> Foreground:
+        """Inverse of `to_message`. Raises KeyError, TypeError or ValueError."""
+        axes = told.get("axes")
+        if axes is None:
+            return cls(_triple(told["centre"]), _triple(told["half_extent"]))
+        right, anterior, superior = (_triple(axis) for axis in axes)
+        return cls(
+            _triple(told["centre"]), _triple(told["half_extent"]), (right, anterior, superior)
+        )
 
 
 @dataclass(frozen=True)
@@ -219,12 +253,7 @@ class SliceRequest:
         header: dict[str, Any] = {
             "shape": list(self.pixels.shape),
             "pixel_to_ras": None if self.pixel_to_ras is None else self.pixel_to_ras.tolist(),
-            "foreground": None
-            if self.foreground is None
-            else {
-                "centre": list(self.foreground.centre),
-                "half_extent": list(self.foreground.half_extent),
-            },
+            "foreground": None if self.foreground is None else self.foreground.to_message(),
             "box": None if self.box is None else list(self.box),
             "points": [list(p) for p in self.points],
             "plane": self.plane,
@@ -247,12 +276,7 @@ class SliceRequest:
             return cls(
                 pixels=np.frombuffer(payload, dtype=np.uint8).reshape(height, width),
                 pixel_to_ras=None if matrix is None else np.asarray(matrix, dtype=np.float64),
-                foreground=None
-                if fore is None
-                else Foreground(
-                    _triple(fore["centre"]),
-                    _triple(fore["half_extent"]),
-                ),
+                foreground=None if fore is None else Foreground.from_message(fore),
                 box=None if box is None else (box[0], box[1], box[2], box[3]),
                 points=tuple((float(x), float(y), int(k)) for x, y, k in header.get("points", ())),
                 plane=header.get("plane"),
@@ -260,7 +284,14 @@ class SliceRequest:
                 top_k=int(header.get("top_k", 10)),
                 slice_id=str(header.get("slice_id", "")),
             )
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            IndexError,
+            OverflowError,
+            AttributeError,
+        ) as error:
             raise InputError("The slice request is incomplete.", repr(error)) from error
 
 
@@ -278,6 +309,6 @@ def plane_of(normal: np.ndarray) -> str:
     return ("sagittal", "coronal", "axial")[axis] if shares[axis] > 0.866 else "oblique"
 
 
-def _triple(values: Any) -> tuple[float, float, float]:
+def _triple(values: Any) -> Triple:
     a, b, c = (float(v) for v in values)
     return a, b, c

@@ -33,6 +33,7 @@ HANDLERS: dict[str, str] = {
     "load": "velcro_engine.worker_handlers:load",
     "link": "velcro_engine.worker_handlers:link",
     "example": "velcro_engine.worker_handlers:example",
+    "head": "velcro_engine.head_handler:head",
     "entry": "velcro_engine.worker_handlers:entry",
     "search": "velcro_engine.worker_handlers:search",
     "review": "velcro_engine.review_handlers:review",

@@ -92,12 +92,17 @@ def search(
 
 def asked_slice(header: dict[str, Any], payload: bytes) -> SliceRequest:
     """The SliceRequest under "request". Raises InputError when it is none, or a blank slice."""
+    request = question_slice(header, payload)
+    require_contrast(request.pixels)
+    return request
+
+
+def question_slice(header: dict[str, Any], payload: bytes) -> SliceRequest:
+    """The same, blank or not."""
     question = header.get("request")
     if not isinstance(question, dict):
         raise InputError("The request holds no slice.")
-    request = SliceRequest.from_message(question, payload)
-    require_contrast(request.pixels)
-    return request
+    return SliceRequest.from_message(question, payload)
 
 
 def current_linker(context: Context) -> Linker:

@@ -14,6 +14,7 @@ from ..command_options import (
     whole_number,
 )
 from ..errors import InputError, VelcroError
+from ..head_frame import heed_head
 from ..knowledge_base import KnowledgeBase, active_paths, load_knowledge_base
 from ..slice_options import add_region_arguments, add_slice_arguments, region_request
 from .record import CaseStore, LocationCondition, Query
@@ -175,8 +176,9 @@ def _add(args: argparse.Namespace) -> int:
     check_pseudonym(args.case)
     if args.side and not args.entry:
         raise InputError("--side goes with --entry.")
-    _, _, request = region_request(args)
+    volume, _, request = region_request(args)
     linker = open_linker(args.model, args.kb)
+    request = heed_head(request, volume, linker.runtime)
     base = linker.knowledge_base
     entry = find_entry(args.entry, base) if args.entry else None
     result = linker.link(request)
@@ -266,7 +268,8 @@ def _search(args: argparse.Namespace) -> int:
             (find_entry(args.where, base),), args.side, depth=0 if args.no_parts else None
         )
     if has_region:
-        _, _, request = region_request(args)
+        volume, _, request = region_request(args)
+        request = heed_head(request, volume, linker.runtime)
         result = linker.link(request)
         query["embedding"] = result.embedding
         if args.here:

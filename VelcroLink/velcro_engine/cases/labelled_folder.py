@@ -12,6 +12,7 @@ import numpy as np
 
 from ..attributes import measure
 from ..errors import InputError, VelcroError
+from ..head_frame import with_head
 from ..linker import Linker
 from ..model.preprocess import (
     Letterbox,
@@ -110,7 +111,10 @@ def case_items(
     """Items of every labelled region of one case, on slices `step_mm` apart in three directions."""
     from ..training.benchmark_samples import case_slices
 
-    for _, cut, samples in case_slices(data, key, step_mm):
+    slices = case_slices(
+        data, key, step_mm, prepared=lambda volume: with_head(volume, linker.runtime)
+    )
+    for _, cut, samples in slices:
         known = [s for s in samples if s.label.entity in linker.knowledge_base.by_id]
         requests = [cut.request(box=sample.gold) for sample in known]
         for sample, region in zip(known, answered(linker, requests), strict=True):

@@ -110,8 +110,8 @@ def position_map(
 ) -> np.ndarray:
     """Position channels of every token, 1 x 14 x S/8 x S/8.
 
-    0-2 RAS relative to the foreground (centre 0, percentile edges +-1), 3-5 whether each is known,
-    6-8 log2 of the half extents / 100 mm, 9-11 |slice normal|, 12 log2 mm per input pixel,
+    0-2 along the foreground's axes (centre 0, percentile edges +-1), 3-5 whether each is known,
+    6-8 log2 of the half extents / 100 mm, 9-11 |slice normal| along the axes, 12 log2 mm per input pixel,
     13 whether spacing is known. All zero for an image without position.
     """
     n = box.size // STRIDE
@@ -122,13 +122,16 @@ def position_map(
     uv = np.stack(np.meshgrid(axis, axis), axis=-1)
     xy = box.to_slice(uv)
     ras = xy @ pixel_to_ras[:3, :2].T + pixel_to_ras[:3, 3]
-    out[9:12] = np.abs(pixel_to_ras[:3, 2] / np.linalg.norm(pixel_to_ras[:3, 2]))[:, None, None]
+    normal = pixel_to_ras[:3, 2] / np.linalg.norm(pixel_to_ras[:3, 2])
+    if fore is not None:
+        normal = np.asarray(fore.axes) @ normal
+    out[9:12] = np.abs(normal)[:, None, None]
     out[12] = np.log2(np.linalg.norm(pixel_to_ras[:3, 0]) / box.scale)
     out[13] = 1.0
     if fore is not None:
         half = np.asarray(fore.half_extent)
         known = half >= 5.0  # a one-slice volume does not say where the slice lies
-        relative = (ras - np.asarray(fore.centre)) / half
+        relative = fore.relative(ras)
         out[0:3] = np.where(known[:, None, None], np.clip(relative, -3, 3).transpose(2, 0, 1), 0)
         out[3:6] = known[:, None, None]
         out[6:9] = np.where(known, np.log2(half / 100.0), 0)[:, None, None]

@@ -22,6 +22,7 @@ from ..model.preprocess import Letterbox, model_input
 from ..ranking import entry_probabilities
 from ..request import SliceRequest
 from ..runtime import model_folder
+from ..volume import Volume
 from .baseline_models.networks import BASELINES, Slices
 from .baseline_models.token_bank import BANK, mask_tokens, read_bank, shares_over_entries
 from .case_data import MODALITY_NUMBERS
@@ -123,6 +124,10 @@ class Baseline:
         self.state = state
         self.network = state.average.eval()
         self.temperature = float(torch.exp(-state.average_table.log_scale.detach()))
+
+    def prepared(self, volume: Volume) -> Volume:
+        """As it is."""
+        return volume
 
     def encode(self, request: SliceRequest, box: Letterbox) -> tuple[Slices, Any]:
         """The slice as tensors and what the network makes of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,6 +15,7 @@ from scipy import ndimage
 from ..errors import InputError
 from ..reading import read_volume
 from ..slices import Slice, anatomical_slices, labels_to_slice
+from ..volume import Volume
 from .case_data import Label, image_files, label_files, read_labels
 from .skull_volume import looks_stripped, with_skull
 
@@ -49,10 +50,15 @@ def benchmark_table() -> dict:
 
 
 def case_slices(
-    data: Path, key: str, step_mm: float = STEP_MM, skull: bool = False
+    data: Path,
+    key: str,
+    step_mm: float = STEP_MM,
+    skull: bool = False,
+    prepared: Callable[[Volume], Volume] = lambda volume: volume,
 ) -> Iterator[tuple[str, Slice, list[Sample]]]:
     """(channel, slice, samples on it) of one case. `skull`: stripped brains are shown with an
-    artificial skull, the same one in all their slices. Raises InputError when files do not fit."""
+    artificial skull, the same one in all their slices. prepared: what is done to a volume before it
+    is cut. Raises InputError when files do not fit."""
     folder = data / key
     labels = read_labels(folder.parent)
     images, layers = image_files(folder), label_files(folder)
@@ -68,6 +74,7 @@ def case_slices(
         if skull and looks_stripped(volume):
             volume, pad = with_skull(volume, zlib.crc32(f"{key}|skull|{SEED}".encode()))
             arrays = [np.pad(array, pad) for array in label_arrays]
+        volume = prepared(volume)
         for plane, cut in anatomical_slices(volume, step_mm):
             samples = []
             for array in arrays:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import InputError, VelcroError
+from ..head_frame import with_head
 from ..knowledge_base import KnowledgeBase
 from ..linker import Linker
 from ..model.preprocess import (
@@ -24,10 +25,11 @@ from ..model.preprocess import (
     model_input,
     prompt_arrays,
 )
-from ..ranking import entry_probabilities, side_of
+from ..ranking import entry_probabilities, right_of_middle, side_of
 from ..region_mask import region_mask
 from ..request import SliceRequest
 from ..slices import Slice
+from ..volume import Volume
 from .benchmark_samples import PROMPTS, Sample, case_slices
 
 TOP = 5
@@ -77,6 +79,9 @@ class Answerer(Protocol):
     size: int
     side_margin: float
 
+    def prepared(self, volume: Volume) -> Volume:
+        """The volume before it is cut into slices."""
+
     def encode(self, request: SliceRequest, box: Letterbox) -> Any:
         """Whatever `answer` needs of the slice in the window `box`."""
 
@@ -92,6 +97,9 @@ class LinkerAnswers:
         self.knowledge_base = linker.knowledge_base
         self.size = linker.runtime.size
         self.side_margin = linker.runtime.calibration.side_margin
+
+    def prepared(self, volume: Volume) -> Volume:
+        return with_head(volume, self.linker.runtime)
 
     def encode(self, request: SliceRequest, box: Letterbox) -> Any:
         return self.linker.runtime.encode(model_input(request, self.size, box))
@@ -147,7 +155,7 @@ def evaluate_case(
 ) -> list[Row]:
     """All rows of one case. `skull`: stripped brains get an artificial one first."""
     rows: list[Row] = []
-    for _, cut, samples in case_slices(data, key, step_mm, skull):
+    for _, cut, samples in case_slices(data, key, step_mm, skull, answerer.prepared):
         asked = [(s, p, request_of(cut, s, p)) for s in samples for p in prompts]
         for box, group in windows_of(asked, answerer.size):
             started = time.perf_counter()
@@ -178,13 +186,15 @@ def _row(
     order = np.argsort(-answers.probability[n], kind="stable")[:TOP]
     best = entries[int(order[0])]
     has_position = request.pixel_to_ras is not None
-    side = side_of(best.laterality, answers.sides[n], has_position, answerer.side_margin)
-    dice = float("nan")
+    dice, right_mm = float("nan"), None
     if answers.masks is not None:
         logits = mask_to_slice(answers.masks[n], box, request.pixels.shape)
         mask = region_mask(logits, request)
         meet = float((mask & sample.mask).sum())
         dice = 2 * meet / max(1.0, float(mask.sum() + sample.mask.sum()))
+        right_mm = right_of_middle(mask, request)
+    sides = answers.sides[n]
+    side = side_of(best.laterality, sides, has_position, answerer.side_margin, right_mm)
     return Row(
         sample.case,
         sample.channel,
