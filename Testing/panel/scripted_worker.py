@@ -11,6 +11,8 @@ How it behaves is read anew for every message from the JSON file that VELCROLINK
   link_exit                    true: the process ends in the middle of a link
   deaf                         true: a link cannot be cancelled, the process must be killed
   abstain                      true: no entry is similar enough
+  head                         how a head lies: the answer to the last slice of every search
+  head_seconds                 how long one slice of it takes
 """
 
 from __future__ import annotations
@@ -100,6 +102,15 @@ def link(header, payload, context):
     return {"type": "linked", "result": answer}, data
 
 
+def head(header, payload, context):
+    said = script()
+    wait(said.get("head_seconds", 0.0), context)
+    SliceRequest.from_message(header["request"], payload)
+    if not header["last"]:
+        return {"type": "head"}, b""
+    return {"type": "head", "foreground": said.get("head"), "far": said.get("head_far", False)}, b""
+
+
 def segment(request: SliceRequest) -> np.ndarray:
     """The ellipse in the box, or a disc of 3 pixels around the point."""
     height, width = request.pixels.shape
@@ -152,7 +163,7 @@ def search(header, payload, context):
 
 if __name__ == "__main__":
     sys.modules["scripted_worker"] = sys.modules["__main__"]
-    names = ("load", "link", "entry", "search")
+    names = ("load", "link", "head", "entry", "search")
     handlers = {name: f"scripted_worker:{name}" for name in names}
     handlers |= {name: f"scripted_review:{name}" for name in ("review", "propagate")}
     sys.exit(worker.main(handlers))

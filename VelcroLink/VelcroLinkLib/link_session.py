@@ -223,6 +223,7 @@ class LinkSession(VTKObservationMixin):
         self.notice = None
         self.volumeNode = volumeNode
         self._watch.followVolume(volumeNode)
+        self.heads.stop()
         if volumeNode is not None and self.promptNode is not None:
             self._linkSoon()
         self._lookForHead()
@@ -252,6 +253,7 @@ class LinkSession(VTKObservationMixin):
     def _onNodesRemoved(self, volumeIsGone: bool, promptIsGone: bool) -> None:
         if volumeIsGone:
             self.volumeNode = None
+            self.heads.stop()
             self._watch.followVolume(None)
             self._clearOutcome()
             self.notice = Notice("information", _("The volume was removed. Choose another one."))

@@ -99,7 +99,7 @@ def with_head(volume: Volume, runtime: Runtime, check: Callable[[], None] = lamb
     fore = volume.foreground
     if volume.is_picture or not volume.has_position or fore is None:
         return volume
-    if not can_hold_head(volume.modality, fore):
+    if not can_hold_head(volume.modality, fore) or not pixel_entities(runtime):
         return volume
     requests = []
     for plane, point in head_cuts(fore):
@@ -107,6 +107,11 @@ def with_head(volume: Volume, runtime: Runtime, check: Callable[[], None] = lamb
         if cut.pixels.min() < cut.pixels.max():
             requests.append(cut.request(points=[(0, 0, 1)]))  # no prompt is heeded
     return replace(volume, foreground=find_head(runtime, requests, check) or fore)
+
+
+def pixel_entities(runtime: Runtime) -> tuple[str, ...]:
+    """What the model calls single pixels; nothing, when it cannot name them."""
+    return tuple(getattr(runtime, "entities", ()))
 
 
 def heed_head(request: SliceRequest, volume: Volume, runtime: Runtime) -> SliceRequest:
@@ -146,11 +151,13 @@ class HeadSearch:
         self._runtime = runtime
         self._start = start
         self._places = head_places()
-        self._named = PixelNames(getattr(runtime, "entities", ()), self._places)
+        self._named = PixelNames(pixel_entities(runtime), self._places)
         self._seen: list[tuple[np.ndarray, np.ndarray]] = []
 
     def look(self, request: SliceRequest) -> None:
         """Name the pixels of one slice."""
+        if not pixel_entities(self._runtime):
+            return  # a slice may take such a model half a minute
         self._seen.append(self._named.seen(self._runtime, request))
 
     def found(self) -> Foreground | None:

@@ -68,8 +68,9 @@ class OnnxRuntime:
         self.calibration: Calibration = calibration_of(folder.config)
         self.nothing = _nothing(folder.config)
         self.trained_entities = frozenset(map(str, folder.config.get("trained_entities", ())))
-        # columns of the encoder's `posterior`; "nothing" comes after them
-        self.entities = tuple(map(str, folder.config.get("entities", ())))
+        # columns of the encoder's `posterior`, which SAM's has not; "nothing" comes after them
+        named = () if folder.config.get("sam") else folder.config.get("entities", ())
+        self.entities = tuple(map(str, named))
         self.text_only_factor = float(folder.config.get("text_only_factor", 1.0))
         self.present_above = _thresholds(folder.config)
         for role in ("encoder", "decoder", "text", "vocabulary"):
