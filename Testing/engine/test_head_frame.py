@@ -11,19 +11,21 @@ import pytest
 from velcro_engine import head_handler
 from velcro_engine.demo import brain_path
 from velcro_engine.errors import Cancelled, InputError
-from velcro_engine.head_frame import (
+from velcro_engine.head_cuts import (
     LEVELS,
     PLANES,
-    HeadSearch,
     can_hold_head,
-    find_head,
-    fit_head,
     head_cuts,
-    head_places,
-    heed_head,
     is_far,
     turn_matrix,
     turn_vector,
+)
+from velcro_engine.head_frame import (
+    HeadSearch,
+    find_head,
+    fit_head,
+    head_places,
+    heed_head,
     with_head,
 )
 from velcro_engine.linker import open_linker

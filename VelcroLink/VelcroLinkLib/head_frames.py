@@ -10,19 +10,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import qt
 
 from velcro_engine.errors import VelcroError
-from velcro_engine.head_frame import LOOKS, can_hold_head, head_cuts, is_far
+from velcro_engine.head_cuts import LOOKS, can_hold_head, head_cuts, is_far
 from velcro_engine.request import Foreground, SliceRequest
 
+from .engine_client import EngineClient
 from .observable import Signal
 from .volume_geometry import volumeFingerprint
-
-if TYPE_CHECKING:
-    from .engine_client import EngineClient
 
 FRAMES_KEPT = 16
 MATTERS = (2.0, 0.04)  # degrees, share of the half extent: answers may change with more

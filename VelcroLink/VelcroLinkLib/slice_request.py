@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +22,6 @@ from .volume_geometry import (
     volumeModality,
     volumeStatistics,
 )
-
-if TYPE_CHECKING:
-    from .head_frames import HeadFrames
 
 STATISTICS_KEPT = 8
 SLICES_KEPT = 6  # three views, and the slice before each
@@ -51,8 +48,8 @@ class SliceRequestBuilder:
     so that dragging a ROI on one slice costs no second look at the voxels.
     """
 
-    def __init__(self, heads: HeadFrames | None = None) -> None:
-        """heads: how the heads of volumes lie, where that was found out."""
+    def __init__(self, heads: Any = None) -> None:
+        """heads: the `HeadFrames` that know how the heads of volumes lie, None when nobody does."""
         self._heads = heads
         self._statistics: OrderedDict[tuple, VolumeStatistics] = OrderedDict()
         self._slices: OrderedDict[tuple, PlacedRequest] = OrderedDict()

@@ -6,7 +6,7 @@ names the pixels of fifteen slices first; where each structure usually lies in a
 centre, extents and directions of this one: nine numbers, fitted to thousands of named pixels by
 reweighted least squares. Everything else is told its place by them.
 
-Only numpy is needed here; slices are cut by whoever has the volume.
+Only numpy is needed here; slices are cut by whoever has the volume, where `head_cuts` says.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .head_cuts import LOOKS, can_hold_head, head_cuts, is_far, turn_matrix, turn_vector
 from .model.preprocess import content_box, letterbox_of, model_input
 from .request import Foreground, SliceRequest, Triple
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from .runtime import Runtime
     from .volume import Volume
 
-PLANES = ("sagittal", "coronal", "axial")  # their normals are R, A, S
-LEVELS = (-0.6, -0.3, 0.0, 0.3, 0.6)  # of the half extent, where slices are cut in each plane
 LEAST_SHARE = 0.5  # of its name at a pixel that counts
 LEAST_SIDE = 0.6  # the same of its side
 PIXELS_PER_PLACE = 60
@@ -39,11 +38,7 @@ EVIDENCE = 30.0  # independent sightings that all pixels together are worth
 FREEDOM = 7.0  # of the weights 1 / (1 + distance^2 / FREEDOM)
 BLUR = 0.03  # uncertainty of any place, in half extents
 TURN_SD = 30.0  # degrees, of heads in scanners
-FAR = (7.0, 0.1)  # degrees, or shares of the half extent: then the slices are looked at again
-LOOKS = 2
 ITERATIONS = 30
-MODALITIES = (None, "MR")
-LEAST_HALF_MM = 25.0  # of the foreground; a smaller crop does not tell how the head lies
 
 
 @dataclass(frozen=True)
@@ -73,23 +68,6 @@ def head_places() -> HeadPlaces:
         np.array(table["log_half_extent"]),
         float(table["log_half_extent_sd"]),
     )
-
-
-def head_cuts(fore: Foreground) -> list[tuple[str, Triple]]:
-    """(plane, RAS point on it) of the slices that `find_head` wants to see."""
-    cuts = []
-    for axis, plane in enumerate(PLANES):
-        for level in LEVELS:
-            point = np.array(fore.centre)
-            point[axis] += level * fore.half_extent[axis]
-            cuts.append((plane, (float(point[0]), float(point[1]), float(point[2]))))
-    return cuts
-
-
-def can_hold_head(modality: str | None, fore: Foreground | None) -> bool:
-    """Whether looking is worth while: an image with a position that is no CT (the model has seen no
-    heads there), and large enough in all directions."""
-    return modality in MODALITIES and fore is not None and min(fore.half_extent) >= LEAST_HALF_MM
 
 
 def with_head(volume: Volume, runtime: Runtime, check: Callable[[], None] = lambda: None) -> Volume:
@@ -269,37 +247,6 @@ def fit_head(
         return None
     right, anterior, superior = (_triple(axis) for axis in turn)
     return Foreground(_triple(centre), _triple(np.exp(size)), (right, anterior, superior))
-
-
-def is_far(found: Foreground, start: Foreground, limits: tuple[float, float] = FAR) -> bool:
-    """Whether two frames differ by more than `limits`: degrees of turn, and centre or extents in half
-    extents. By default: whether the model was told wrong enough places to look again."""
-    turn = np.array(found.axes) @ np.array(start.axes).T
-    degrees = float(np.rad2deg(np.linalg.norm(turn_vector(turn))))
-    half = np.asarray(found.half_extent)
-    shift = np.abs(np.asarray(found.centre) - np.asarray(start.centre)) / half
-    grown = np.abs(np.log(half / np.asarray(start.half_extent)))
-    return degrees > limits[0] or float(max(shift.max(), grown.max())) > limits[1]
-
-
-def turn_matrix(vector: np.ndarray) -> np.ndarray:
-    """Rotation by |vector| radians about it (Rodrigues' formula)."""
-    angle = float(np.linalg.norm(vector))
-    if angle < 1e-12:
-        return np.eye(3)
-    x, y, z = vector / angle
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    rotation: np.ndarray = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-    return rotation
-
-
-def turn_vector(matrix: np.ndarray) -> np.ndarray:
-    """Inverse of `turn_matrix` for turns below 180 degrees."""
-    angle = float(np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1, 1)))
-    skew = np.array(
-        [matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]]
-    )
-    return skew / 2 if angle < 1e-6 else angle / (2 * np.sin(angle)) * skew
 
 
 def _triple(values: np.ndarray) -> Triple:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
-from .head_frame import HeadSearch, is_far
+from .head_cuts import is_far
+from .head_frame import HeadSearch
 from .worker_handlers import current_linker, question_slice
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def head(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict[str, Any], bytes]:
-    """{request: SliceRequest, first: bool, last: bool}: one of the slices of `head_frame.head_cuts`, all with
+    """{request: SliceRequest, first: bool, last: bool}: one of the slices of `head_cuts`, all with
     the same foreground. Answers {foreground, far} with the last one: the head's frame, or None, and
     whether the slices should be sent once more with it. A message in between answers {}.
 
