@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from ..head_frame import with_head
 from ..linker import Linker
 from ..model.preprocess import (
     Letterbox,
@@ -104,7 +105,10 @@ class _Answer:
 
 
 class RegionMemory(dict):
-    """Answers by (slice and window, box), for repeated reviews of one image with one model."""
+    """Answers by (slice and window, box), for repeated reviews of one image with one model.
+    told: the image with its head found."""
+
+    told: Volume | None = None
 
 
 def choose_looks(shape: Shape, volume: Volume, per_direction: int) -> list[Look]:
@@ -159,6 +163,7 @@ def link_segments(
 ) -> list[Votes]:
     """Link every segment on its slices. single_piece: segments of which, on each slice, only the
     largest piece is asked about (findings that lie scattered). progress may raise Cancelled."""
+    volume = _with_head(volume, linker, progress, memory)
     per_direction = PER_DIRECTION if len(shapes) <= MANY_SEGMENTS else PER_DIRECTION - 1
     wanted: dict[tuple[str | None, int], list[tuple[int, Look]]] = {}
     for number, shape in enumerate(shapes):
@@ -227,6 +232,18 @@ def _level(cut: Slice, plane: str | None) -> float | None:
     height, width = cut.pixels.shape
     middle = cut.pixel_to_ras @ [(width - 1) / 2, (height - 1) / 2, 0, 1]
     return round(float(middle[PLANE_OF_WORLD.index(plane)]), 2)
+
+
+def _with_head(
+    volume: Volume, linker: Linker, progress: Progress, memory: RegionMemory | None
+) -> Volume:
+    """The volume, told how its head lies; looked for once when regions are remembered."""
+    if memory is not None and memory.told is not None:
+        return memory.told
+    told = with_head(volume, linker.runtime, lambda: progress(0.0, "looking how the head lies"))
+    if memory is not None:
+        memory.told = told
+    return told
 
 
 def _questions(

@@ -3,7 +3,8 @@
     python -m velcro_engine.training.head_places --data DIR --splits FILE --split train
 
 Of every case with enough brain structures, the mean and covariance of each structure's voxels along
-the scanner's axes, in half extents of the case's foreground; then means over the cases.
+the scanner's axes, in half extents of the case's foreground; then means over the cases and their
+mirror images, since a head's frame must not lean to one side.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def is_brain(case: Case) -> bool:
     return case.spacing is not None and case.fore is not None and len(brain) >= LEAST_STRUCTURES
 
 
+MIRRORED = {"left": "right", "right": "left", None: None}
+MIRROR = np.array([-1.0, 1.0, 1.0])
 Places = dict[tuple[str, str | None], np.ndarray]
 
 
@@ -79,7 +82,9 @@ def places_document(cases: list[tuple[np.ndarray, Places]]) -> dict:
     rows = []
     for key in keys:
         members = [found[key] for _, found in cases if len(found.get(key, ())) > 3]
-        if len(members) < LEAST_CASES:
+        mate = (key[0], MIRRORED[key[1]])
+        members += [found[mate] * MIRROR for _, found in cases if len(found.get(mate, ())) > 3]
+        if len(members) < 2 * LEAST_CASES:
             continue
         means = np.array([points.mean(0) for points in members])
         spread = np.mean([np.cov(points.T) for points in members], axis=0) + np.cov(means.T)
