@@ -83,6 +83,27 @@ def test_a_roi_on_a_real_brain_gives_mask_entries_and_cards(real, brain):
     real.wait_until(lambda: "card" not in real.notice and _card_text(real), "the card's text")
 
 
+def test_the_head_of_a_turned_brain_is_found_and_heeded(real, brain):
+    from velcro_engine.head_cuts import turn_matrix, turn_vector
+    from VelcroLinkLib.volume_geometry import volumeFingerprint
+
+    turn = np.eye(4)
+    turn[:3, :3] = turn_matrix(np.deg2rad([0.0, 0.0, 20.0]))
+    brain.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(turn @ _ijk_to_ras(brain)))
+    real.app.show_volume(brain)
+    real.view("Red").slice.node.SetSliceOffset(8.0)
+    middle = (turn @ [*np.mean(RIGHT_THALAMUS, axis=0), 1.0])[:3]
+    real.place_roi(middle + [-11, 13, 0], middle + [11, -13, 0])
+    fingerprint = volumeFingerprint(brain)
+    heads = real.session.heads
+    real.wait_until(lambda: heads.of(fingerprint) is not None, "the head", 180)
+    found = np.rad2deg(turn_vector(np.array(heads.of(fingerprint).axes)))
+    assert found[2] == pytest.approx(-20, abs=4) and np.abs(found[:2]).max() < 6
+    knows = lambda: real.session.placed.request.foreground.is_head  # noqa: E731
+    real.wait_until(lambda: knows() and real.session.result is not None, "a link that knows it")
+    assert real.candidates[0] == "Thalamus, right"
+
+
 def test_accepting_and_searching_with_the_real_knowledge_base(real, brain):
     real.place_roi(*RIGHT_THALAMUS)
     real.wait_linked(seconds=180)
@@ -112,12 +133,16 @@ def test_a_missing_model_folder_is_named_in_the_state_line(real, brain):
     real.wait_linked(seconds=120)
 
 
-def _ras(volume, kji):
+def _ijk_to_ras(volume):
     import vtk
 
     matrix = vtk.vtkMatrix4x4()
     volume.GetIJKToRASMatrix(matrix)
-    array = slicer.util.arrayFromVTKMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def _ras(volume, kji):
+    array = _ijk_to_ras(volume)
     return kji[:, ::-1] @ array[:3, :3].T + array[:3, 3]
 
 
