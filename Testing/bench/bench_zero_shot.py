@@ -33,7 +33,7 @@ def regions(answerer, data: Path, keys, step_mm: float, wanted=None):
     known = answerer.knowledge_base.by_id
     for key in keys:
         print(f"\r{key:60}", end="", file=sys.stderr, flush=True)
-        for _, cut, samples in case_slices(data, key, step_mm):
+        for _, cut, samples in case_slices(data, key, step_mm, prepared=answerer.prepared):
             asked = [
                 (s, "gold", request_of(cut, s, "gold"))
                 for s in samples

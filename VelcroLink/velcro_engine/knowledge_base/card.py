@@ -144,13 +144,15 @@ def _confidence(confidence: float, for_qt: bool) -> str:
         '<table width="100%" cellspacing="0" cellpadding="0"><tr><td width="75%">'
         '<table width="100%" cellspacing="0" cellpadding="0">'
         f"<tr>{cells}</tr></table></td>"
-        f'<td width="25%">&nbsp;{percent} %</td></tr></table>'
+        f'<td width="25%" style="white-space:nowrap">&nbsp;{percent} %</td></tr></table>'
     )
 
 
 def _called(entry: Entry) -> str:
     names = [html.escape(name) for name in (*entry.synonyms, *entry.abbreviations)]
-    names += [f"<i>{html.escape(name)}</i>" for name in entry.latin]
+    said = {name.casefold() for name in (entry.name, *entry.synonyms)}
+    latin = [name for name in entry.latin if name.casefold() not in said]
+    names += [f"<i>{html.escape(name)}</i>" for name in latin]
     return f"<p>Also: {', '.join(names)}</p>" if names else ""
 
 

@@ -65,7 +65,7 @@ def collect(
     for done, key in enumerate(keys):
         progress(done, len(keys), key)
         try:
-            for _, cut, samples in case_slices(data, key, step_mm):
+            for _, cut, samples in case_slices(data, key, step_mm, prepared=answerer.prepared):
                 _collect_slice(answerer, cut, samples, number, trained, columns)
         except VelcroError as error:
             problems.append(f"{key}: {error.message}")
