@@ -14,7 +14,6 @@ from velcro_engine.region_examples import (
     examples_path,
     read_examples,
     remove_examples,
-    trust_with_examples,
 )
 from velcro_engine.worker_handlers import example as example_handler
 
@@ -78,8 +77,6 @@ def test_more_examples_weigh_more_and_never_much_for_what_was_trained():
     alone = [blended(words, (region,) * n, trained=False) @ region.embedding for n in (1, 2, 5)]
     assert alone == sorted(alone) and alone[0] > 0.8
     assert blended(words, (region,), trained=True) @ words > 0.95
-    factors = [trust_with_examples(0.93, n) for n in range(4)]
-    assert factors[0] == pytest.approx(0.93) and factors == sorted(factors) and factors[-1] < 1
 
 
 def test_damaged_file_and_another_models_vectors_are_told(linker):

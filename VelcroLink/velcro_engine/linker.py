@@ -38,7 +38,6 @@ from .region_examples import (
     blended,
     read_examples,
     remove_examples,
-    trust_with_examples,
 )
 from .region_mask import region_mask
 from .request import SliceRequest
@@ -132,7 +131,7 @@ class Linker:
         for number, entry in enumerate(self.knowledge_base.entries):
             if found := examples.get(entry.id):
                 vector = blended(self._texts[number], found, entry.id in seen)
-                matrix[number] = vector * trust_with_examples(float(trust[number]), len(found))
+                matrix[number] = vector * trust[number]  # examples do not raise it: decision 9
         self.embeddings = matrix
 
     def remember(self, entry_id: str, example: Example) -> int:

@@ -115,9 +115,3 @@ def blended(text: np.ndarray, examples: tuple[Example, ...], trained: bool) -> n
     share = n / (n + TRAINED_TEXT_COUNTS) if trained else (n + 1) / (n + 2)
     mixed = share * mean + (1 - share) * text
     return (mixed / max(float(np.linalg.norm(mixed)), 1e-6)).astype(np.float32)
-
-
-def trust_with_examples(text_only: float, count: int) -> float:
-    """Factor of the cosine of an entry with `count` examples: its text-only factor's distance from 1
-    shrinks with every example."""
-    return 1.0 - (1.0 - text_only) / (count + 1)
