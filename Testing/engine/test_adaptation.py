@@ -1,6 +1,7 @@
 """Going on from a model folder: its weights, its entities, Slicer's segmentations, the result."""
 
 import argparse
+import copy
 import json
 from dataclasses import asdict
 
@@ -16,6 +17,7 @@ from velcro_engine.knowledge_base import load_knowledge_base
 from velcro_engine.reading import read_volume
 from velcro_engine.runtime import open_runtime
 from velcro_engine.segmentation_file import Segment, write_segmentation
+from velcro_engine.training.adaptation import Start, mixed_with_start
 from velcro_engine.training.bundled_weights import read_bundled_model
 from velcro_engine.training.export_command import export_command
 from velcro_engine.training.slicer_cases import image_of, load_segmented_cases
@@ -64,6 +66,23 @@ def test_weights_of_a_model_folder_are_the_networks_up_to_int8(model):
         assert (value - own[name]).abs().max() <= reach, name
     assert read.entities == [*OLD, "liver"] and read.trained == frozenset(OLD)
     assert torch.allclose(read.table.scaled(), read.network.prototypes, atol=0.05)
+
+
+def test_an_adapted_network_is_mixed_with_its_start(model):
+    read = read_bundled_model(str(model))
+    start = Start(copy.deepcopy(read.network), read.table.vectors.detach(), read.entities)
+    adapted = copy.deepcopy(read.network)
+    with torch.no_grad():
+        for value in adapted.state_dict().values():
+            value += 1
+    before, own = start.network.state_dict(), adapted.state_dict()
+    for share in (0.0, 0.25, 1.0):
+        mixed = mixed_with_start(adapted, start, share).state_dict()
+        for name, value in mixed.items():
+            if name == "prototypes" or not value.dtype.is_floating_point:
+                assert torch.equal(value, own[name])
+            else:
+                assert torch.allclose(value, before[name] + share, atol=1e-5), name
 
 
 def test_text_tower_of_a_model_folder_answers_as_the_folder(model):

@@ -123,6 +123,19 @@ def adapted_state(
     return state
 
 
+def mixed_with_start(network: Any, start: Start, share: float) -> Any:
+    """A copy of an adapted network with weights between its start's (share 0) and its own (1): it
+    keeps more of what it knew than it loses of what it learnt (WiSE-FT, Wortsman et al., 2022)."""
+    mixed = copy.deepcopy(network)
+    before = start.network.state_dict()
+    with torch.no_grad():
+        for name, value in mixed.state_dict().items():
+            # prototypes are the entities' vectors, which are held by a loss of their own
+            if name != "prototypes" and value.dtype.is_floating_point:
+                value.lerp_(before[name].to(value), 1.0 - share)
+    return mixed
+
+
 def place_new_entities(state: TrainingState, known: int, base: KnowledgeBase, tower, tokenizer):
     """Vectors of the entities behind the first `known` begin where the text tower puts their text."""
     new = [(i, e) for i, e in enumerate(state.entities) if i >= known and e in base.by_id]

@@ -16,7 +16,7 @@ from ..knowledge_base import KnowledgeBase, active_paths, load_knowledge_base
 from ..model.export import write_config, write_model_folder
 from ..model.text_tokenizer import TextTokenizer
 from ..model.text_tower import TextConfig, TextTower
-from .adaptation import is_adapted, trained_before
+from .adaptation import is_adapted, mixed_with_start, trained_before
 from .report_alignment import ReportAlignment, ReportWeights, spoken_sentences
 from .text_training import fit_text_tower, new_tower
 from .trainer import FREQUENCY_DECAY, TrainingState, load_checkpoint
@@ -24,6 +24,7 @@ from .vocabulary import learn_merges, write_merges
 
 MERGES = 5500
 CONTEXT_LENGTH = 128
+TEXT_RATE, ADAPTED_TEXT_RATE = 1e-3, 2e-4  # a tower that fits already need not begin anew
 TEXT_ONLY_FACTOR = 0.93  # of the cosine with entries that no image showed, see linker.py
 
 
@@ -52,13 +53,25 @@ def export_command(args: argparse.Namespace) -> int:
             weights = ReportWeights.only(args.report_objectives.split(","))
             more = ReportAlignment(spoken, base, known, tokenizer, weights)
             print(f"Reports: {len(spoken)} different sentences with findings")
-        fit_text_tower(tower, tokenizer, base.entries, known, steps=args.text_steps, more=more)
+        rate = ADAPTED_TEXT_RATE if is_adapted(run) else TEXT_RATE
+        fit_text_tower(
+            tower,
+            tokenizer,
+            base.entries,
+            known,
+            steps=args.text_steps,
+            learning_rate=rate,
+            more=more,
+        )
         save_tower(run / "text", tower, text_folder / "vocabulary.txt.gz")
     nothing = F.normalize(state.average_table.vectors.detach()[-1], dim=0).numpy()
     scale = float(state.average_table.log_scale.detach().exp())
+    network = state.average
+    if state.start is not None and recipe.mix < 1.0:
+        network = mixed_with_start(network, state.start, recipe.mix)
     write_model_folder(
         out,
-        state.average,
+        network,
         tower,
         run / "text" / "vocabulary.txt.gz"
         if args.text_steps

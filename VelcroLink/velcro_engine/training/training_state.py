@@ -47,6 +47,7 @@ class Recipe:
     location_contrast: float = 0.0  # weight of RRA-VL's contrast within a place
     sam: str = ""  # type of a SAM checkpoint that is the backbone, e.g. "vit_b"
     keep: float = 0.0  # weight of staying what the start was, when adapting (adaptation.py)
+    mix: float = 1.0  # share of the adapted weights in what is exported, the rest is the start's
     baseline: str = ""  # name of a baseline of the benchmark; "" trains VELCRO
     position: bool = False  # whether the clip-* baselines read the position map
     crop: int = 112  # pixels along the square crop of clip-crop
