@@ -120,7 +120,6 @@ def new_state(
         ],
         lr=recipe.learning_rate,
         betas=(0.9, 0.98),
-        fused=True,
     )
     frequency = torch.full((len(entities) + 1,), 1.0 / (len(entities) + 1), device=device)
     return TrainingState(network, table, average, average_table, optimizer, frequency, entities)
