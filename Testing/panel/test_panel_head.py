@@ -107,6 +107,29 @@ def test_a_far_frame_is_looked_at_again_and_then_kept(driver, asked):
     assert asked[15]["first"] and asked[15]["request"]["foreground"]["axes"] == HEAD["axes"]
 
 
+def test_a_head_that_reaches_beyond_the_scan_is_looked_at_where_the_scan_is(driver, asked):
+    beyond = {**HEAD, "centre": [150.0, -3.0, 2.0]}  # its middle was not scanned
+    driver.script(head=beyond, head_far=True)
+    driver.add_volume()
+    driver.place_roi(*CORNERS)
+    wait_searched(driver, asked, 2)
+    cuts = [np.array(fields["request"]["pixel_to_ras"]) for fields in asked]
+    assert np.allclose(cuts[:15], cuts[15:])
+    driver.wait_until(lambda: frame_of(driver) is not None, "the head")
+    assert frame_of(driver).centre == (150.0, -3.0, 2.0)
+
+
+def test_another_model_looks_for_itself(driver, asked):
+    driver.add_volume()
+    driver.place_roi(*CORNERS)
+    driver.wait_linked()
+    wait_searched(driver, asked)
+    assert frame_of(driver) is None  # this one saw no head
+    driver.script(head=HEAD)
+    driver.client.restart()
+    driver.wait_until(lambda: frame_of(driver) is not None, "the head")
+
+
 def test_a_cancel_ends_the_search_and_the_next_link_begins_it_again(driver, asked):
     driver.script(head=HEAD, head_seconds=0.1)
     driver.add_volume()

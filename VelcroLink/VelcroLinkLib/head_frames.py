@@ -29,9 +29,9 @@ Cutter = Callable[[Any, str, tuple[float, float, float]], SliceRequest]
 
 class HeadFrames:
     """`found` (volume node) is emitted when a volume turned out to show a head that lies otherwise
-    than its foreground says. client: None knows no head and asks for none."""
+    than its foreground says. What one model found, or did not find, is forgotten with the next."""
 
-    def __init__(self, client: EngineClient | None = None) -> None:
+    def __init__(self, client: EngineClient) -> None:
         self.found = Signal("head found")
         self._client = client
         self._known: OrderedDict[str, Foreground | None] = OrderedDict()
@@ -46,6 +46,7 @@ class HeadFrames:
         self._timer.setSingleShot(True)
         self._timer.setInterval(0)
         self._timer.connect("timeout()", self._next)
+        client.loaded.connect(self._onLoaded)
 
     def of(self, fingerprint: str) -> Foreground | None:
         """The frame of the head in the volume of this fingerprint, None while none is known."""
@@ -57,7 +58,7 @@ class HeadFrames:
 
         cutter(volumeNode, plane, RAS point): the slice through a point, with the volume's foreground.
         """
-        if self._client is None or not can_hold_head(modality, foreground):
+        if not can_hold_head(modality, foreground):
             return
         fingerprint = volumeFingerprint(volumeNode)
         if fingerprint in self._known or (self._slices and fingerprint == self._fingerprint):
@@ -71,7 +72,7 @@ class HeadFrames:
     def stop(self) -> None:
         """Leave the volume that is looked at; it can be looked at again later."""
         self._timer.stop()
-        if self._questionId is not None and self._client is not None:
+        if self._questionId is not None:
             self._client.forget(self._questionId)
         self._questionId = self._slices = self._volumeNode = self._cutter = None
 
@@ -82,7 +83,11 @@ class HeadFrames:
 
     def close(self) -> None:
         self.forget()
+        self._client.loaded.disconnect(self._onLoaded)
         self.found.disconnectAll()
+
+    def _onLoaded(self, _header: dict[str, Any]) -> None:
+        self.forget()
 
     def _begin(self, foreground: Foreground) -> None:
         self._looks += 1
@@ -90,17 +95,18 @@ class HeadFrames:
         self._timer.start()
 
     def _slicesOf(self, foreground: Foreground) -> Iterator[tuple[SliceRequest, bool, bool]]:
-        """(question, first, last) of every slice; a plane that misses the volume is left out."""
-        cuts = head_cuts(replace(foreground, axes=Foreground.axes))
+        """(question, first, last) of every slice, told to lie in `foreground`. They are cut by the
+        volume's own one each time: a head may reach far beyond what was scanned of it."""
+        assert self._foreground is not None and self._cutter is not None
+        cuts = head_cuts(self._foreground)
         for number, (plane, point) in enumerate(cuts):
-            assert self._cutter is not None
             cut = self._cutter(self._volumeNode, plane, point)
             request = replace(cut, foreground=foreground, slice_id="")
             yield request, number == 0, number == len(cuts) - 1
 
     def _next(self) -> None:
         """Cut one slice and send it."""
-        if self._slices is None or self._client is None:
+        if self._slices is None:
             return
         try:
             if volumeFingerprint(self._volumeNode) != self._fingerprint:

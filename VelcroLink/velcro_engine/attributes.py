@@ -46,10 +46,15 @@ def measure(
                 else "usual"
             )
     if request.pixel_to_ras is not None and request.foreground is not None:
-        rows, columns = np.nonzero(mask)
-        centre = request.pixel_to_ras @ [columns.mean(), rows.mean(), 0.0, 1.0]
-        found |= place(centre[:3], request.foreground)
+        found |= place(centre_ras(mask, request.pixel_to_ras), request.foreground)
     return found
+
+
+def centre_ras(mask: np.ndarray, pixel_to_ras: np.ndarray) -> np.ndarray:
+    """RAS in mm of the mean pixel of a mask (H x W, not empty)."""
+    rows, columns = np.nonzero(mask)
+    centre: np.ndarray = pixel_to_ras @ [columns.mean(), rows.mean(), 0.0, 1.0]
+    return centre[:3]
 
 
 def place(ras: np.ndarray, fore: Foreground) -> dict[str, str]:

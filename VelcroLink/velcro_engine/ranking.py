@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .attributes import centre_ras
 from .request import SliceRequest
 
 MM_PER_LOGIT = 3.0  # beyond a head's middle plane; chosen on dev (decision 15)
@@ -40,9 +41,8 @@ def right_of_middle(mask: np.ndarray, request: SliceRequest) -> float | None:
     fore = request.foreground
     if fore is None or not fore.is_head or request.pixel_to_ras is None or not mask.any():
         return None
-    rows, columns = np.nonzero(mask)
-    centre = request.pixel_to_ras @ [columns.mean(), rows.mean(), 0.0, 1.0]
-    return float(fore.relative(centre[:3])[0] * fore.half_extent[0])
+    centre = centre_ras(mask, request.pixel_to_ras)
+    return float(fore.relative(centre)[0] * fore.half_extent[0])
 
 
 def side_of(
