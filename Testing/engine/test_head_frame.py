@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -36,6 +37,8 @@ from velcro_engine.request import Foreground, SliceRequest
 from velcro_engine.slices import cut_slice
 from velcro_engine.volume import make_volume
 
+DATA = os.environ.get("VELCROLINK_DATA")
+needs_data = pytest.mark.skipif(not DATA, reason="VELCROLINK_DATA does not name the data folder")
 SCANNER = Foreground((0.0, 0.0, 0.0), (75.0, 90.0, 80.0))
 
 
@@ -270,3 +273,35 @@ def test_the_worker_looks_at_one_slice_a_message(linker, brain):
     header["foreground"] = None
     with pytest.raises(InputError, match="position"):
         head_handler.head({**told, "request": header, "first": True}, payload, context)
+
+
+def data_case(key):
+    from pathlib import Path
+
+    from velcro_engine.training.case_data import load_case
+
+    return load_case(Path(str(DATA)), key), read_volume(Path(str(DATA)) / key / "image.nii.gz")
+
+
+@needs_data
+def test_the_middle_plane_lies_between_the_sides_of_a_labelled_brain(linker):
+    case, volume = data_case("brain_neuromorphometrics35/1104")
+    frame_found = with_head(volume, linker.runtime).foreground
+    assert frame_found.is_head
+    centres = {}
+    for (_, value), kji in case.voxels.items():
+        label = case.labels[value]
+        if label.side is not None:
+            ras = (kji[:, ::-1] * case.spacing + case.origin).mean(0)
+            centres.setdefault(label.entity, {})[label.side] = ras
+    middles = [(c["left"] + c["right"]) / 2 for c in centres.values() if len(c) == 2]
+    assert len(middles) > 50
+    off = frame_found.relative(np.array(middles))[:, 0] * frame_found.half_extent[0]
+    assert abs(np.median(off)) < 0.7  # mm; measured 0.04, and -0.66 of the foreground's middle
+
+
+@needs_data
+def test_an_abdomen_is_no_head(linker):
+    _, volume = data_case("ct_totalsegmentator/example_mr_sm")
+    assert can_hold_head(volume.modality, volume.foreground)
+    assert with_head(volume, linker.runtime).foreground == volume.foreground
