@@ -118,7 +118,6 @@ def test_frames_are_far_apart_by_turn_place_or_size():
     assert is_far(frame((0, 0, 9)), frame((0, 0, 0)))
     assert is_far(frame((0, 0, 0), half=(60.0, 90.0, 55.0)), frame((0, 0, 0)))
     assert is_far(frame((0, 0, 0), centre=(14.0, -20.0, 12.0)), frame((0, 0, 0)))
-    assert is_far(near, frame((0, 0, 0)), (2.0, 0.04))
 
 
 def test_slices_are_asked_for_in_all_directions_within_the_foreground():

@@ -99,8 +99,10 @@ def test_the_head_of_a_turned_brain_is_found_and_heeded(real, brain):
     real.wait_until(lambda: heads.of(fingerprint) is not None, "the head", 180)
     found = np.rad2deg(turn_vector(np.array(heads.of(fingerprint).axes)))
     assert found[2] == pytest.approx(-20, abs=4) and np.abs(found[:2]).max() < 6
-    knows = lambda: real.session.placed.request.foreground.is_head  # noqa: E731
-    real.wait_until(lambda: knows() and real.session.result is not None, "a link that knows it")
+    real.wait_linked()
+    real.press(real.ui.linkAgainButton)
+    real.wait_linked()
+    assert real.session.placed.request.foreground.is_head
     assert real.candidates[0] == "Thalamus, right"
 
 

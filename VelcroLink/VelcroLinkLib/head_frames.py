@@ -15,24 +15,21 @@ from typing import Any
 import qt
 
 from velcro_engine.errors import VelcroError
-from velcro_engine.head_cuts import LOOKS, can_hold_head, head_cuts, is_far
+from velcro_engine.head_cuts import LOOKS, can_hold_head, head_cuts
 from velcro_engine.request import Foreground, SliceRequest
 
 from .engine_client import EngineClient
-from .observable import Signal
 from .volume_geometry import volumeFingerprint
 
 FRAMES_KEPT = 16
-MATTERS = (2.0, 0.04)  # degrees, share of the half extent: answers may change with more
 Cutter = Callable[[Any, str, tuple[float, float, float]], SliceRequest]
 
 
 class HeadFrames:
-    """`found` (volume node) is emitted when a volume turned out to show a head that lies otherwise
-    than its foreground says. What one model found, or did not find, is forgotten with the next."""
+    """What one model found, or did not find, is forgotten with the next. An answer that is shown
+    already is left alone: it must not change under the hand that accepts or corrects it."""
 
     def __init__(self, client: EngineClient) -> None:
-        self.found = Signal("head found")
         self._client = client
         self._known: OrderedDict[str, Foreground | None] = OrderedDict()
         self._volumeNode: Any = None
@@ -84,7 +81,6 @@ class HeadFrames:
     def close(self) -> None:
         self.forget()
         self._client.loaded.disconnect(self._onLoaded)
-        self.found.disconnectAll()
 
     def _onLoaded(self, _header: dict[str, Any]) -> None:
         self.forget()
@@ -148,11 +144,8 @@ class HeadFrames:
             self._remember(None)
 
     def _remember(self, found: Foreground | None) -> None:
-        volumeNode, fingerprint = self._volumeNode, self._fingerprint
+        fingerprint = self._fingerprint
         self.stop()
         self._known[fingerprint] = found
         while len(self._known) > FRAMES_KEPT:
             self._known.popitem(last=False)
-        before = self._foreground
-        if found is not None and before is not None and is_far(found, before, MATTERS):
-            self.found.emit(volumeNode)

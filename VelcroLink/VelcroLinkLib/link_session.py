@@ -80,7 +80,6 @@ class LinkSession(VTKObservationMixin):
             (client.linkFailed, self._onLinkFailed),
             (client.dropped, self._onDropped),
             (client.stateChanged, self._onEngineState),
-            (self.heads.found, self._onHeadFound),
         )
         for signal, method in self._subscriptions:
             signal.connect(method)
@@ -329,12 +328,6 @@ class LinkSession(VTKObservationMixin):
         """Let the engine find out how the volume's head lies, once it runs and has nothing to link."""
         if self.parameters is not None and self.client.state is EngineState.READY:
             self._builder.lookForHead(self.volumeNode)
-
-    def _onHeadFound(self, volumeNode: Any) -> None:
-        """What is shown was answered without knowing how the head lies: ask again."""
-        unsettled = self.outcome is not None and not self.outcome.accepted
-        if volumeNode is self.volumeNode and self.result is not None and unsettled:
-            self._linkSoon()
 
     def _onLinkFailed(self, kind: str, message: str, detail: str) -> None:
         if detail:

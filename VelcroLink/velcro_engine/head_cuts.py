@@ -32,15 +32,14 @@ def can_hold_head(modality: str | None, fore: Foreground | None) -> bool:
     return modality in MODALITIES and fore is not None and min(fore.half_extent) >= LEAST_HALF_MM
 
 
-def is_far(found: Foreground, start: Foreground, limits: tuple[float, float] = FAR) -> bool:
-    """Whether two frames differ by more than `limits`: degrees of turn, and centre or extents in half
-    extents. By default: whether the model was told wrong enough places to look again."""
+def is_far(found: Foreground, start: Foreground) -> bool:
+    """Whether what the model was told while it looked was wrong enough to look again."""
     turn = np.array(found.axes) @ np.array(start.axes).T
     degrees = float(np.rad2deg(np.linalg.norm(turn_vector(turn))))
     half = np.asarray(found.half_extent)
     shift = np.abs(np.asarray(found.centre) - np.asarray(start.centre)) / half
     grown = np.abs(np.log(half / np.asarray(start.half_extent)))
-    return degrees > limits[0] or float(max(shift.max(), grown.max())) > limits[1]
+    return degrees > FAR[0] or float(max(shift.max(), grown.max())) > FAR[1]
 
 
 def turn_matrix(vector: np.ndarray) -> np.ndarray:
