@@ -42,7 +42,7 @@ def registerSampleData():
         import SampleData  # noqa: F401
     except ImportError:
         return  # a Slicer that was built without the Sample Data module
-    from VelcroLinkLib.sample_data import registerSampleData as register
+    from VelcroLinkLib.scene.sample_data import registerSampleData as register
 
     register()
 
@@ -150,7 +150,7 @@ class VelcroLinkWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSample(self, name: str) -> None:
         """Download a sample and show it; the user has just asked for it."""
         from velcro_engine.errors import InputError
-        from VelcroLinkLib.sample_data import loadSample
+        from VelcroLinkLib.scene.sample_data import loadSample
 
         self.ui.showPanelButton.checked = True  # says what went wrong, if anything does
         try:
@@ -195,11 +195,11 @@ class VelcroLinkLogic(ScriptedLoadableModuleLogic):
         ScriptedLoadableModuleLogic.__init__(self)
         import qt
 
-        from VelcroLinkLib import engine_setup
-        from VelcroLinkLib.decisions import Decisions
-        from VelcroLinkLib.engine_client import EngineClient
-        from VelcroLinkLib.install_check import checkInstall
-        from VelcroLinkLib.link_session import LinkSession
+        from VelcroLinkLib.engine import setup as engine_setup
+        from VelcroLinkLib.link.decisions import Decisions
+        from VelcroLinkLib.engine.client import EngineClient
+        from VelcroLinkLib.engine.install_check import checkInstall
+        from VelcroLinkLib.frame.link_session import LinkSession
 
         resources = os.path.join(os.path.dirname(__file__), "Resources")
         requirements = os.path.join(resources, "requirements.txt")
@@ -265,7 +265,7 @@ class VelcroLinkTest(ScriptedLoadableModuleTest):
 
     def test_RoiToRequest(self):
         self.delayDisplay("A RoI becomes a request for one slice")
-        from VelcroLinkLib.slice_request import SliceRequestBuilder
+        from VelcroLinkLib.scene.slice_request import SliceRequestBuilder
 
         volumeNode = self.makeVolume()
         sliceNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "VelcroLinkTest")

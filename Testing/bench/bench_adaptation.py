@@ -14,8 +14,8 @@ import json
 import sys
 from pathlib import Path
 
-from velcro_engine.cli import main as velcrolink
-from velcro_engine.training.train_command import RECIPES
+from velcro_engine.commands.cli import main as velcrolink
+from velcro_engine.training.commands.train import RECIPES
 
 DEPARTMENT = "cxr_"
 GROUPS = ("headline", "fine", "brain", "lesion", "ct", "cxr", "us", "zero_shot")

@@ -26,16 +26,16 @@ import numpy as np
 ENGINE = Path(__file__).parents[2] / "VelcroLink"
 sys.path.insert(0, str(ENGINE))
 
-from velcro_engine.protocol import encode_frame, read_frame  # noqa: E402
-from velcro_engine.request import SliceRequest  # noqa: E402
+from velcro_engine.messages.protocol import encode_frame, read_frame  # noqa: E402
+from velcro_engine.messages.request import SliceRequest  # noqa: E402
 
 BOX_SHARE = 0.18  # of the slice's sides: a structure such as the thalamus
 
 
 def slices_of(path: Path, count: int) -> list[SliceRequest]:
     """`count` axial slices from the middle half of a volume, each with a box in its middle."""
-    from velcro_engine.reading import read_volume
-    from velcro_engine.slices import anatomical_axes, cut_plane
+    from velcro_engine.imaging.reading import read_volume
+    from velcro_engine.imaging.slices import anatomical_axes, cut_plane
 
     volume = read_volume(path)
     layers = int(volume.shape_ijk[anatomical_axes(volume)[2][0]])
@@ -59,7 +59,7 @@ class Client:
     def __init__(self, home: str) -> None:
         paths = os.pathsep.join([str(ENGINE), os.environ.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "velcro_engine.cli", "worker"],
+            [sys.executable, "-m", "velcro_engine.commands.cli", "worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": paths, "VELCROLINK_HOME": home},
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the JSON there")
     args = parser.parse_args()
     if args.volume is None:
-        from velcro_engine.demo import brain_path
+        from velcro_engine.commands.demo import brain_path
 
         args.volume = brain_path()
     requests = slices_of(args.volume, args.slices)

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from velcro_engine.linker import open_linker
+from velcro_engine.linking.linker import open_linker
+from velcro_engine.linking.region_mask import region_mask
 from velcro_engine.model.preprocess import (
     letterbox_of,
     mask_to_slice,
     model_input,
     prompt_arrays,
 )
-from velcro_engine.region_mask import region_mask
-from velcro_engine.training.benchmark_samples import case_slices
-from velcro_engine.training.case_data import case_keys
-from velcro_engine.training.propagation_evaluation import dice
+from velcro_engine.training.data.benchmark_samples import case_slices
+from velcro_engine.training.data.case_data import case_keys
+from velcro_engine.training.measuring.propagation_evaluation import dice
 
 LEAST_PIXELS = 12  # of a mistake
 EVERY, STEP_MM, CASES = 5, 60.0, 14

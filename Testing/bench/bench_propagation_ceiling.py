@@ -13,17 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from velcro_engine.linker import open_linker
-from velcro_engine.propagate import propagate
-from velcro_engine.propagate_result import Rules
-from velcro_engine.propagate_views import look_from_all_sides
-from velcro_engine.propagate_walk import Walk
+from velcro_engine.imaging.slices import anatomical_axes, cut_plane, labels_to_slice
+from velcro_engine.linking.linker import open_linker
+from velcro_engine.messages.propagation import Rules
+from velcro_engine.propagation.propagate import propagate
+from velcro_engine.propagation.views import look_from_all_sides
+from velcro_engine.propagation.walk import Walk
 from velcro_engine.review.links import box_of
-from velcro_engine.review.shapes import cut_out
-from velcro_engine.slices import anatomical_axes, cut_plane, labels_to_slice
-from velcro_engine.training.case_data import case_keys
-from velcro_engine.training.propagation_evaluation import LARGE_ML, Remembering, dice
-from velcro_engine.training.volume_cases import labelled_volume
+from velcro_engine.segmentations.shapes import cut_out
+from velcro_engine.training.data.case_data import case_keys
+from velcro_engine.training.data.volume_cases import labelled_volume
+from velcro_engine.training.measuring.propagation_evaluation import LARGE_ML, Remembering, dice
 
 
 def main() -> None:

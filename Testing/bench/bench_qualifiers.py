@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from velcro_engine.knowledge_base import KnowledgeBase, load_knowledge_base
-from velcro_engine.meta_entities import entry_of, read_report
-from velcro_engine.training.benchmark_samples import read_label_array
-from velcro_engine.training.case_data import read_labels
+from velcro_engine.reports.meta_entities import entry_of, read_report
+from velcro_engine.training.data.benchmark_samples import read_label_array
+from velcro_engine.training.data.case_data import read_labels
 
 
 def qualifiers_of_regions(data: Path, base: KnowledgeBase) -> dict[str, Counter]:

@@ -16,11 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "VelcroLink"))
 
-from velcro_engine.meta_entities import read_report
-from velcro_engine.report_language.coder import coded_findings, load_habits
-from velcro_engine.report_language.ontology import load_ontology
-from velcro_engine.report_language.published import read_report_published
-from velcro_engine.report_language.report_file import read_report_file
+from velcro_engine.reports.language.coder import coded_findings, load_habits
+from velcro_engine.reports.language.ontology import load_ontology
+from velcro_engine.reports.language.published import read_report_published
+from velcro_engine.reports.language.report_file import read_report_file
+from velcro_engine.reports.meta_entities import read_report
 
 COUNT = 3000
 

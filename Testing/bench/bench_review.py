@@ -40,8 +40,8 @@ def main() -> None:
     figures: dict = {"time": time_of_brain(args)}
     print(json.dumps(figures["time"]))
     if not args.only_time:
-        from velcro_engine.training.cli import Progress, print_metrics
-        from velcro_engine.training.review_evaluation import evaluate_review
+        from velcro_engine.training.commands.cli import Progress, print_metrics
+        from velcro_engine.training.measuring.review_evaluation import evaluate_review
 
         with tempfile.TemporaryDirectory() as folder:
             figures["planted"] = evaluate_review(args, Path(folder), Progress())
@@ -54,11 +54,11 @@ def time_of_brain(args: argparse.Namespace) -> dict:
     """Review of the case with most segments, cut up to `SEGMENTS`."""
     from velcro_engine.errors import InputError
     from velcro_engine.knowledge_base import load_knowledge_base
-    from velcro_engine.linker import open_linker
+    from velcro_engine.linking.linker import open_linker
+    from velcro_engine.pages.review import review_page
     from velcro_engine.review import review_segmentation
-    from velcro_engine.review.page import review_page
-    from velcro_engine.training.evaluate_linking import peak_memory_mb
-    from velcro_engine.training.volume_cases import labelled_volume, volume_keys
+    from velcro_engine.training.data.volume_cases import labelled_volume, volume_keys
+    from velcro_engine.training.measuring.evaluate_linking import peak_memory_mb
 
     linker = None if args.model == "none" else open_linker(args.model, args.kb)
     base = load_knowledge_base(args.kb) if linker is None else linker.knowledge_base

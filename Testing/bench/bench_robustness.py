@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from velcro_engine.linker import open_linker
-from velcro_engine.output_folder import output_folder
-from velcro_engine.training.case_data import case_keys, image_files, label_files
-from velcro_engine.training.link_evaluation import LinkerAnswers, Row, evaluate_case
+from velcro_engine.console.output_folder import output_folder
+from velcro_engine.linking.linker import open_linker
+from velcro_engine.training.data.case_data import case_keys, image_files, label_files
+from velcro_engine.training.measuring.link_evaluation import LinkerAnswers, Row, evaluate_case
 
 BRAINS = "brain_neuromorphometrics35/"
 Change = Callable[[sitk.Image, bool], sitk.Image]  # (image, whether it is the labels)

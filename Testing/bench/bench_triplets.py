@@ -16,9 +16,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "VelcroLink"))
 
-from velcro_engine.meta_entities import read_report
-from velcro_engine.report_language.report_file import read_report_file
-from velcro_engine.triplets import (
+from velcro_engine.reports.language.report_file import read_report_file
+from velcro_engine.reports.meta_entities import read_report
+from velcro_engine.reports.triplets import (
     POOL,
     MetaEntities,
     MetaTable,

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from velcro_engine.head_frame import with_head
-from velcro_engine.link_command import caption
-from velcro_engine.linker import open_linker
-from velcro_engine.output_folder import output_folder
-from velcro_engine.reading import read_volume
-from velcro_engine.report_page import Section, name_with_side, report_page
-from velcro_engine.roi_file import box_between
-from velcro_engine.slices import cut_slice
-from velcro_engine.training.link_figures import Benchmark
+from velcro_engine.commands.link import caption
+from velcro_engine.console.output_folder import output_folder
+from velcro_engine.head.frame import with_head
+from velcro_engine.imaging.reading import read_volume
+from velcro_engine.imaging.roi_file import box_between
+from velcro_engine.imaging.slices import cut_slice
+from velcro_engine.linking.linker import open_linker
+from velcro_engine.pages.link import Section, name_with_side, report_page
+from velcro_engine.training.measuring.link_figures import Benchmark
 
 BOXES = Path(__file__).with_name("whole_heads.json")
 

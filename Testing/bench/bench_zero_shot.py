@@ -16,12 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from velcro_engine.linker import open_linker
-from velcro_engine.ranking import entry_probabilities
-from velcro_engine.region_examples import Example
-from velcro_engine.training.benchmark_samples import benchmark_table, case_slices
-from velcro_engine.training.case_data import case_keys
-from velcro_engine.training.link_evaluation import LinkerAnswers, request_of, windows_of
+from velcro_engine.linking.linker import open_linker
+from velcro_engine.linking.ranking import entry_probabilities
+from velcro_engine.linking.region_examples import Example
+from velcro_engine.training.data.benchmark_samples import benchmark_table, case_slices
+from velcro_engine.training.data.case_data import case_keys
+from velcro_engine.training.measuring.link_evaluation import (
+    LinkerAnswers,
+    request_of,
+    windows_of,
+)
 
 COUNTS = (0, 1, 3, 10)
 DRAWS = 5

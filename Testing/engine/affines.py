@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from velcro_engine.volume import Volume, make_volume
+from velcro_engine.imaging.volume import Volume, make_volume
 
 
 def rotation(degrees, axis) -> np.ndarray:

@@ -41,7 +41,7 @@ def read(tiny_data):
 def standin(bundled, monkeypatch):
     """The stand-in in the place of every model that is opened; it knows putamen and hippocampus."""
     from standin_runtime import StandInRuntime
-    from velcro_engine import linker
+    from velcro_engine.linking import linker
 
     runtime = StandInRuntime([bundled.entry("putamen"), bundled.entry("hippocampus")])
     monkeypatch.setattr(linker, "open_runtime", lambda model: runtime)

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from velcro_engine.knowledge_base import KnowledgeBase, text
-from velcro_engine.linker import Linker
+from velcro_engine.linking.linker import Linker
 from velcro_engine.model.preprocess import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, GREY_MEAN, GREY_STD
-from velcro_engine.runtime import Calibration, Decoded
+from velcro_engine.model.runtime import Calibration, Decoded
 
 DIMENSION = 64
 

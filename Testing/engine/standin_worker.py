@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-import velcro_engine.runtime as runtime
-from velcro_engine import worker
+import velcro_engine.model.runtime as runtime
+from velcro_engine.worker import process as worker
 
 
 def open_runtime(model=None):

@@ -17,19 +17,19 @@ from velcro_engine.errors import InputError
 from velcro_engine.knowledge_base import load_knowledge_base
 from velcro_engine.model.text_tokenizer import TextTokenizer
 from velcro_engine.model.text_tower import TextConfig, TextGraph, TextTower
-from velcro_engine.training.cli import add_arguments
-from velcro_engine.training.export_command import save_tower
-from velcro_engine.training.region_features import RecordingNetwork, RegionFeatures
-from velcro_engine.training.report_alignment import (
+from velcro_engine.training.commands.cli import add_arguments
+from velcro_engine.training.commands.export import save_tower
+from velcro_engine.training.data.slice_sampler import SliceSampler
+from velcro_engine.training.data.vocabulary import learn_merges, write_merges
+from velcro_engine.training.learning.report_alignment import (
     ReportAlignment,
     ReportWeights,
     region_word_loss,
     relevance_loss,
     spoken_sentences,
 )
-from velcro_engine.training.slice_sampler import SliceSampler
-from velcro_engine.training.trainer import collate, new_state, save_checkpoint
-from velcro_engine.training.vocabulary import learn_merges, write_merges
+from velcro_engine.training.learning.trainer import collate, new_state, save_checkpoint
+from velcro_engine.training.measuring.region_features import RecordingNetwork, RegionFeatures
 
 FINDINGS = {
     "pleural effusion": "Pleural Effusion/{side}/{size}",

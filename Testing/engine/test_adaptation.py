@@ -13,17 +13,17 @@ import torch
 
 import tiny_cases
 from velcro_engine.errors import InputError, ModelError
+from velcro_engine.imaging.reading import read_volume
+from velcro_engine.imaging.segmentation_file import Segment, write_segmentation
+from velcro_engine.imaging.volume import Volume
 from velcro_engine.knowledge_base import load_knowledge_base
-from velcro_engine.reading import read_volume
-from velcro_engine.runtime import open_runtime
-from velcro_engine.segmentation_file import Segment, write_segmentation
-from velcro_engine.training.adaptation import Start, mixed_with_start
-from velcro_engine.training.bundled_weights import read_bundled_model
-from velcro_engine.training.export_command import export_command
-from velcro_engine.training.slicer_cases import image_of, load_segmented_cases
-from velcro_engine.training.train_command import train_command
-from velcro_engine.training.trainer import load_checkpoint
-from velcro_engine.volume import Volume
+from velcro_engine.model.runtime import open_runtime
+from velcro_engine.training.commands.export import export_command
+from velcro_engine.training.commands.train import train_command
+from velcro_engine.training.data.slicer_cases import image_of, load_segmented_cases
+from velcro_engine.training.learning.adaptation import Start, mixed_with_start
+from velcro_engine.training.learning.bundled_weights import read_bundled_model
+from velcro_engine.training.learning.trainer import load_checkpoint
 
 OLD = ["hippocampus", "thalamus"]
 
@@ -88,7 +88,7 @@ def test_an_adapted_network_is_mixed_with_its_start(model):
 def test_text_tower_of_a_model_folder_answers_as_the_folder(model):
     read = read_bundled_model(str(model))
     runtime = open_runtime(model)
-    from velcro_engine.training.text_training import embed_texts
+    from velcro_engine.training.learning.text_training import embed_texts
 
     texts = ["hippocampus", "[TITLE]Liver[BODY]Large gland."]
     mine = embed_texts(read.tower, read.tokenizer, texts).numpy()

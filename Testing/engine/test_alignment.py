@@ -9,13 +9,15 @@ from torch.nn import functional as F
 
 import tiny_cases
 from velcro_engine.knowledge_base import load_knowledge_base
-from velcro_engine.triplets import score_pair
+from velcro_engine.reports.triplets import score_pair
 
 pytest.importorskip("timm", reason="training needs the training extras")
 
+from velcro_engine.messages.request import Foreground
 from velcro_engine.model.preprocess import Letterbox, position_map
-from velcro_engine.request import Foreground
-from velcro_engine.training.alignment_objectives import (
+from velcro_engine.training.data.slice_sampler import SliceSampler
+from velcro_engine.training.learning.trainer import collate, new_state, train, train_step
+from velcro_engine.training.losses.alignment_objectives import (
     Kinship,
     RegionWords,
     batch_words,
@@ -24,8 +26,6 @@ from velcro_engine.training.alignment_objectives import (
     measured_words,
     medtrim_loss,
 )
-from velcro_engine.training.slice_sampler import SliceSampler
-from velcro_engine.training.trainer import collate, new_state, train, train_step
 
 
 @pytest.fixture(scope="module")

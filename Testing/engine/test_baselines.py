@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tiny_cases
-from velcro_engine import cli
+from velcro_engine.commands import cli
 from velcro_engine.errors import InputError, ModelError
 from velcro_engine.training.baseline_models.networks import (
     BASELINES,
@@ -25,10 +25,15 @@ from velcro_engine.training.baseline_models.regions import (
     tokens_under_boxes,
 )
 from velcro_engine.training.baseline_models.token_bank import TokenBank, shares_over_entries
-from velcro_engine.training.baselines import baseline_run, start_encoder
-from velcro_engine.training.link_evaluation import TOP
-from velcro_engine.training.slice_sampler import SliceSampler
-from velcro_engine.training.trainer import StepBatches, load_checkpoint, new_state, train_step
+from velcro_engine.training.data.slice_sampler import SliceSampler
+from velcro_engine.training.learning.trainer import (
+    StepBatches,
+    load_checkpoint,
+    new_state,
+    train_step,
+)
+from velcro_engine.training.measuring.baselines import baseline_run, start_encoder
+from velcro_engine.training.measuring.link_evaluation import TOP
 
 SIZE = tiny_cases.SIZE
 
@@ -232,7 +237,7 @@ def test_run_of_another_baseline_and_a_missing_bank_are_told(site, tmp_path, cap
 
 
 def test_entities_without_entry_are_told(site, tmp_path):
-    from velcro_engine.training.baselines import new_baseline
+    from velcro_engine.training.measuring.baselines import new_baseline
 
     with pytest.raises(InputError, match="no entry for left_antler"):
         new_baseline(

@@ -8,9 +8,9 @@ import SimpleITK as sitk
 from affines import matrix
 from test_volume import sitk_image
 from test_worker import Client, link_frame, question
-from velcro_engine import cli
+from velcro_engine.commands import cli
 from velcro_engine.errors import InputError
-from velcro_engine.request import SliceRequest, require_contrast
+from velcro_engine.messages.request import SliceRequest, require_contrast
 
 AFFINE = matrix(np.diag([-1, -1, 1]), (1, 1, 2), (60, 50, -40))
 SLICE = ["--plane", "axial", "--point", "20,-10,0"]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from velcro_engine import cli
-from velcro_engine.linker import open_linker
-from velcro_engine.reading import read_volume
-from velcro_engine.slices import anatomical_axes, cut_plane, cut_slice, labels_to_slice
+from velcro_engine.commands import cli
+from velcro_engine.imaging.reading import read_volume
+from velcro_engine.imaging.slices import anatomical_axes, cut_plane, cut_slice, labels_to_slice
+from velcro_engine.linking.linker import open_linker
 
 DATA = os.environ.get("VELCROLINK_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="VELCROLINK_DATA does not name the data folder")
@@ -139,7 +139,7 @@ def test_the_demo_names_the_five_structures(tmp_path, monkeypatch):
 
 
 def test_noise_and_an_empty_slice_are_answered_without_failing(linker):
-    from velcro_engine.request import SliceRequest
+    from velcro_engine.messages.request import SliceRequest
 
     random = np.random.default_rng(0)
     for pixels in (

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import tiny_cases
-from velcro_engine import cli
-from velcro_engine.runtime import Calibration, model_folder
-from velcro_engine.slices import Slice
-from velcro_engine.training.calibrate_command import background_box
-from velcro_engine.training.calibration import (
+from velcro_engine.commands import cli
+from velcro_engine.imaging.slices import Slice
+from velcro_engine.model.runtime import Calibration, model_folder
+from velcro_engine.training.commands.calibrate import background_box
+from velcro_engine.training.measuring.calibration import (
     BACKGROUND,
     HELD_OUT,
     KNOWN,

@@ -15,10 +15,13 @@ pytest.importorskip("sklearn", reason="evaluation needs the training extras")
 from velcro_engine.errors import InputError
 from velcro_engine.knowledge_base import active_paths, load_knowledge_base, text
 from velcro_engine.knowledge_base.store import KnowledgeBase
-from velcro_engine.linker import Linker
-from velcro_engine.training import grounding_evaluation, retrieval_evaluation
-from velcro_engine.training.case_evaluation import evaluate_grounding, evaluate_retrieval
-from velcro_engine.training.region_samples import spread
+from velcro_engine.linking.linker import Linker
+from velcro_engine.training.measuring import grounding_evaluation, retrieval_evaluation
+from velcro_engine.training.measuring.case_evaluation import (
+    evaluate_grounding,
+    evaluate_retrieval,
+)
+from velcro_engine.training.measuring.region_samples import spread
 
 NAMES = ("spleen", "liver", "kidney", "pancreas")
 
@@ -102,7 +105,7 @@ def test_texts_find_regions_and_regions_texts_of_their_side(data, linker, tmp_pa
 
 def test_phrases_name_the_place_and_vary_with_the_case(linker):
     from velcro_engine.cases import Item, Place
-    from velcro_engine.training.region_phrases import RegionPhrases
+    from velcro_engine.training.data.region_phrases import RegionPhrases
 
     phrases = RegionPhrases(linker)
     item = Item("case-1", "roi", "kidney", "left", places=(Place("kidney", "left"),))

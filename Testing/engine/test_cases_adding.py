@@ -10,18 +10,18 @@ import SimpleITK as sitk
 
 from grounding_runtime import GroundingRuntime, grey_of
 from test_worker import Client
-from velcro_engine import cli
 from velcro_engine.cases import CaseLibrary, Query
 from velcro_engine.cases.adding import CSV_FIELD, add_reports, item_of_link, report_items
 from velcro_engine.cases.deidentify import check_pseudonym, remove_identifiers
 from velcro_engine.cases.places import condition_of_link
 from velcro_engine.cases.record import location_condition
 from velcro_engine.cases.rescue import rescue
+from velcro_engine.commands import cli
 from velcro_engine.errors import InputError
 from velcro_engine.knowledge_base import active_paths, load_knowledge_base, text
 from velcro_engine.knowledge_base.store import KnowledgeBase
-from velcro_engine.linker import Linker
-from velcro_engine.request import Foreground, SliceRequest
+from velcro_engine.linking.linker import Linker
+from velcro_engine.messages.request import Foreground, SliceRequest
 
 NAMES = ("spleen", "hippocampus", "lung", "liver", "kidney", "pleural_effusion", "consolidation")
 
@@ -215,7 +215,7 @@ def test_pseudonyms():
 
 def test_no_folder_or_file_name_is_kept(linker, base, library, tmp_path):
     pytest.importorskip("scipy", reason="reading labelled folders needs the training extras")
-    from velcro_engine.cases.labelled_folder import add_folder
+    from velcro_engine.training.data.labelled_folder import add_folder
 
     case = tmp_path / "data" / "set" / "SMITH_JOHN_19500101"
     case.mkdir(parents=True)

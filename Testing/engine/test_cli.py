@@ -15,10 +15,11 @@ import SimpleITK as sitk
 from affines import matrix
 from python_process import ENGINE, printed
 from test_volume import noise, sitk_image, write_dicom_series
-from velcro_engine import cli, linker
+from velcro_engine.commands import cli
+from velcro_engine.console.output_folder import output_folder
 from velcro_engine.errors import InputError
 from velcro_engine.knowledge_base import load_knowledge_base
-from velcro_engine.output_folder import output_folder
+from velcro_engine.linking import linker
 
 AFFINE = matrix(np.diag([-1, -1, 1]), (1, 1, 2), (60, 50, -40))
 pytestmark = pytest.mark.usefixtures("own_home")
@@ -27,7 +28,7 @@ FILES = {"result.json", "overlay.png", "mask.seg.nrrd", "report.html"}
 
 def run(*arguments, timeout=120, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "velcro_engine.cli", *map(str, arguments)],
+        [sys.executable, "-m", "velcro_engine.commands.cli", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(ENGINE), **environment},
         capture_output=True,
         text=True,
@@ -278,7 +279,7 @@ def test_bad_input_is_one_line_with_exit_code_two_and_nothing_left_behind(
 
 def test_help_is_there_without_importing_anything_heavy():
     code = (
-        "import sys; from velcro_engine import cli\n"
+        "import sys; from velcro_engine.commands import cli\n"
         "try: cli.main(['--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted({'numpy', 'SimpleITK', 'torch', 'onnxruntime'} & set(sys.modules)))"

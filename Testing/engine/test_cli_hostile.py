@@ -19,9 +19,11 @@ from python_process import ENGINE
 from test_volume import sitk_image
 from test_worker import wait_for
 from tiny_cases import write_cases
-from velcro_engine import cli, linker, output_folder
 from velcro_engine.cases import CaseLibrary
-from velcro_engine.cases import labelled_folder as labelled
+from velcro_engine.commands import cli
+from velcro_engine.console import output_folder
+from velcro_engine.linking import linker
+from velcro_engine.training.data import labelled_folder as labelled
 
 AFFINE = matrix(np.diag([-1, -1, 1]), (1, 1, 2), (60, 50, -40))
 POINT = ["--plane", "axial", "--point", "20,-10,0"]
@@ -207,7 +209,7 @@ def test_ctrl_c_in_a_real_process_is_one_line(here):
     pipe, told = here / "reports.csv", here / "told"
     os.mkfifo(pipe)
     code = (
-        "import sys, pathlib; from velcro_engine import cli, report_command\n"
+        "import sys, pathlib; from velcro_engine.commands import cli, report as report_command\n"
         "read = report_command.read_report_file\n"
         "def reading(path):\n"
         "    pathlib.Path('told').touch()\n"

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from velcro_engine.clicked_pixels import ClickedPixels, shares_at
-from velcro_engine.linker import Linker
+from velcro_engine.linking.clicked_pixels import ClickedPixels, shares_at
+from velcro_engine.linking.linker import Linker
+from velcro_engine.messages.request import SliceRequest
 from velcro_engine.model.preprocess import Letterbox, letterbox_of
-from velcro_engine.request import SliceRequest
-from velcro_engine.training.link_evaluation import LinkerAnswers
+from velcro_engine.training.measuring.link_evaluation import LinkerAnswers
 
 NAMES = ("thalamus", "putamen", "unheard_of")
 SIZE, GRID = 32, 16
@@ -107,7 +107,7 @@ def test_shares_between_pixels_are_interpolated_and_end_at_the_edge():
 
 @pytest.mark.usefixtures("own_home")
 def test_the_benchmark_measures_what_the_user_gets(bundled):
-    from velcro_engine.runtime import open_runtime
+    from velcro_engine.model.runtime import open_runtime
 
     linker = Linker(open_runtime(), bundled)
     rng = np.random.default_rng(5)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from velcro_engine import cli
+from velcro_engine.commands import cli
 
 COMMANDS = [name for commands in cli.COMMANDS.values() for name in commands]
 UNITS = {"at": "mm", "step_mm": "mm", "box": "mm", "point": "mm", "slice_matrix": "mm"}

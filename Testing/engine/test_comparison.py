@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from velcro_engine import cli
-from velcro_engine.training.comparison import lead, paired_lead, read_metrics, table_rows
+from velcro_engine.commands import cli
+from velcro_engine.training.measuring.comparison import (
+    lead,
+    paired_lead,
+    read_metrics,
+    table_rows,
+)
 
 
 def evaluation(folder, model, top1, training=None, task="linking"):

@@ -12,7 +12,7 @@ from velcro_engine.errors import InputError, ModelError
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 from velcro_engine.model import onnx_runtime  # noqa: E402
-from velcro_engine.runtime import open_runtime  # noqa: E402
+from velcro_engine.model.runtime import open_runtime  # noqa: E402
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_another_device_gives_the_same_answer(model_input, monkeypatch):
 def test_devices_have_names():
     with pytest.raises(ModelError, match="no device 'abacus'"):
         open_runtime(device="abacus")
-    from velcro_engine.worker_handlers import _open
+    from velcro_engine.worker.handlers import _open
 
     with pytest.raises(InputError, match="must be named"):
         _open({"device": 3}, None)

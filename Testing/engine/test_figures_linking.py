@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 
 import tiny_cases
-from velcro_engine.reading import read_volume
-from velcro_engine.slices import anatomical_slices, labels_to_slice
-from velcro_engine.training.benchmark_samples import case_slices, loosened, read_label_array
-from velcro_engine.training.link_evaluation import Row
-from velcro_engine.training.link_figures import (
+from velcro_engine.imaging.reading import read_volume
+from velcro_engine.imaging.slices import anatomical_slices, labels_to_slice
+from velcro_engine.training.data.benchmark_samples import (
+    case_slices,
+    loosened,
+    read_label_array,
+)
+from velcro_engine.training.data.skull_volume import looks_stripped, with_skull
+from velcro_engine.training.measuring.link_evaluation import Row
+from velcro_engine.training.measuring.link_figures import (
     Benchmark,
     accuracy_at_coverage,
     bootstrap,
@@ -16,7 +21,6 @@ from velcro_engine.training.link_figures import (
     entity_figures,
     figures,
 )
-from velcro_engine.training.skull_volume import looks_stripped, with_skull
 
 ANCESTORS = {"hippocampus": {"brain"}, "anterior_hippocampus": {"brain"}, "thalamus": {"brain"}}
 
@@ -213,7 +217,7 @@ def test_pictures_and_whole_heads_get_no_skull(data):
     assert not looks_stripped(read_volume(data / "heads" / "a" / "image.png"))
     head, pad = with_skull(read_volume(data / "brains" / "one" / "image.nii.gz"), 3)
     noisy = np.maximum(head.array, 1)
-    from velcro_engine.volume import make_volume
+    from velcro_engine.imaging.volume import make_volume
 
     assert not looks_stripped(make_volume(noisy, head.ijk_to_ras))
     labels = read_label_array(data / "brains" / "one" / "labels.nii.gz")

@@ -5,14 +5,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from velcro_engine import cli
+from velcro_engine.commands import cli
 from velcro_engine.errors import ModelError
-from velcro_engine.grounding import PRESENT_ABOVE, threshold_of
+from velcro_engine.finding.grounding import PRESENT_ABOVE, threshold_of
+from velcro_engine.finding.phrases import Phrase
 from velcro_engine.model.onnx_runtime import _thresholds
-from velcro_engine.phrases import Phrase
-from velcro_engine.training import find_thresholds
-from velcro_engine.training.find_thresholds import LEAST_PHRASES, SLACK, fit_thresholds
-from velcro_engine.training.grounding_evaluation import Row
+from velcro_engine.training.measuring import find_thresholds
+from velcro_engine.training.measuring.find_thresholds import (
+    LEAST_PHRASES,
+    SLACK,
+    fit_thresholds,
+)
+from velcro_engine.training.measuring.grounding_evaluation import Row
 
 
 def rows(entity, scores, kind="present"):

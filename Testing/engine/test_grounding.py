@@ -8,17 +8,17 @@ import SimpleITK as sitk
 
 from grounding_runtime import GroundingRuntime, grey_of
 from test_volume import sitk_image
-from velcro_engine import ground_command
-from velcro_engine.cli import main
+from velcro_engine.commands import ground as ground_command
+from velcro_engine.commands.cli import main
 from velcro_engine.errors import InputError
-from velcro_engine.ground_handler import ground as ground_message
-from velcro_engine.grounding import connected, ground, merged, view_slice
+from velcro_engine.finding.grounding import connected, ground, merged, view_slice
+from velcro_engine.finding.phrases import read_phrase
 from velcro_engine.knowledge_base import active_paths, load_knowledge_base
 from velcro_engine.knowledge_base.search import SearchIndex
 from velcro_engine.knowledge_base.store import KnowledgeBase
-from velcro_engine.linker import Linker
-from velcro_engine.phrases import read_phrase
-from velcro_engine.request import SliceRequest
+from velcro_engine.linking.linker import Linker
+from velcro_engine.messages.request import SliceRequest
+from velcro_engine.worker.ground_handler import ground as ground_message
 
 NAMES = ("spleen", "hippocampus", "thalamus", "putamen", "liver", "kidney", "pleural_effusion")
 

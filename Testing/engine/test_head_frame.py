@@ -9,10 +9,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from velcro_engine import head_handler
-from velcro_engine.demo import brain_path
+from velcro_engine.commands.demo import brain_path
 from velcro_engine.errors import Cancelled, InputError
-from velcro_engine.head_cuts import (
+from velcro_engine.head.frame import (
+    HeadSearch,
+    find_head,
+    fit_head,
+    head_places,
+    heed_head,
+    with_head,
+)
+from velcro_engine.imaging.reading import read_volume
+from velcro_engine.imaging.slices import cut_slice
+from velcro_engine.imaging.volume import make_volume
+from velcro_engine.linking.linker import open_linker
+from velcro_engine.linking.ranking import right_of_middle, side_of
+from velcro_engine.messages.head_cuts import (
     LEVELS,
     PLANES,
     can_hold_head,
@@ -21,21 +33,9 @@ from velcro_engine.head_cuts import (
     turn_matrix,
     turn_vector,
 )
-from velcro_engine.head_frame import (
-    HeadSearch,
-    find_head,
-    fit_head,
-    head_places,
-    heed_head,
-    with_head,
-)
-from velcro_engine.linker import open_linker
+from velcro_engine.messages.request import Foreground, SliceRequest
 from velcro_engine.model.preprocess import Letterbox, position_map
-from velcro_engine.ranking import right_of_middle, side_of
-from velcro_engine.reading import read_volume
-from velcro_engine.request import Foreground, SliceRequest
-from velcro_engine.slices import cut_slice
-from velcro_engine.volume import make_volume
+from velcro_engine.worker import head_handler
 
 DATA = os.environ.get("VELCROLINK_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="VELCROLINK_DATA does not name the data folder")
@@ -277,7 +277,7 @@ def test_the_worker_looks_at_one_slice_a_message(linker, brain):
 def data_case(key):
     from pathlib import Path
 
-    from velcro_engine.training.case_data import load_case
+    from velcro_engine.training.data.case_data import load_case
 
     return load_case(Path(str(DATA)), key), read_volume(Path(str(DATA)) / key / "image.nii.gz")
 

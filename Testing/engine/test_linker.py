@@ -6,17 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from standin_runtime import StandInRuntime, standin_linker, text_vector
-from velcro_engine.entry_embeddings import (
+from velcro_engine.errors import Cancelled, ModelError
+from velcro_engine.imaging.mask_pieces import clean_mask
+from velcro_engine.knowledge_base import text
+from velcro_engine.linking.entry_embeddings import (
     entry_embeddings,
     read_entry_embeddings,
     write_entry_embeddings,
 )
-from velcro_engine.errors import Cancelled, ModelError
-from velcro_engine.knowledge_base import text
-from velcro_engine.linker import CACHED_SLICES, Linker
-from velcro_engine.mask_pieces import clean_mask
-from velcro_engine.request import Foreground, SliceRequest
-from velcro_engine.result import LinkResult
+from velcro_engine.linking.linker import CACHED_SLICES, Linker
+from velcro_engine.messages.request import Foreground, SliceRequest
+from velcro_engine.messages.result import LinkResult
 
 pytestmark = pytest.mark.usefixtures("own_home")
 FORE = Foreground((0.0, 0.0, 0.0), (70.0, 80.0, 60.0))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from velcro_engine.meta_entities import as_dict, entry_of, read_report
-from velcro_engine.report_language.ontology import FOLDER, load_ontology
+from velcro_engine.reports.language.ontology import FOLDER, load_ontology
+from velcro_engine.reports.meta_entities import as_dict, entry_of, read_report
 
 ENTRIES = Path(__file__).parents[2] / "Resources" / "KnowledgeBase" / "entries"
 

@@ -1,9 +1,9 @@
 import numpy as np
 import SimpleITK as sitk
 
-from velcro_engine.overlay import BOX_COLOUR, enlargement, png_bytes, render_overlay
-from velcro_engine.report_page import direction_letter
-from velcro_engine.request import SliceRequest
+from velcro_engine.imaging.overlay import BOX_COLOUR, enlargement, png_bytes, render_overlay
+from velcro_engine.messages.request import SliceRequest
+from velcro_engine.pages.link import direction_letter
 
 
 def test_a_png_comes_back_from_another_reader(tmp_path):

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from velcro_engine.linking.point_rules import held_to, points_to_keep
+from velcro_engine.linking.region_mask import region_mask
+from velcro_engine.messages.request import SliceRequest
 from velcro_engine.model.preprocess import Letterbox, prompt_arrays
-from velcro_engine.point_rules import held_to, points_to_keep
-from velcro_engine.region_mask import region_mask
-from velcro_engine.request import SliceRequest
 
 HEIGHT, WIDTH = 60, 80
 BOX = (19.5, 14.5, 59.5, 44.5)

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from standin_runtime import StandInRuntime, text_vector
+from velcro_engine.commands.propagate import ends
 from velcro_engine.errors import Cancelled, GeometryError, InputError
+from velcro_engine.imaging.volume import make_volume
 from velcro_engine.knowledge_base import load_knowledge_base, text
-from velcro_engine.linker import Linker
-from velcro_engine.propagate import propagate
-from velcro_engine.propagate_command import ends
-from velcro_engine.review_handlers import propagate as handle_propagate
-from velcro_engine.review_handlers import review as handle_review
-from velcro_engine.volume import make_volume
+from velcro_engine.linking.linker import Linker
+from velcro_engine.propagation.propagate import propagate
+from velcro_engine.worker.review_handlers import propagate as handle_propagate
+from velcro_engine.worker.review_handlers import review as handle_review
 
 SHAPE = (40, 64, 64)
 MATRIX = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -62,7 +62,7 @@ def test_it_ends_at_the_border_of_the_volume(linker, plane):
     block = make_volume(array, MATRIX, "MR")
     mask = None
     start = {"axial": 6, "coronal": 20, "sagittal": 20}[plane]
-    from velcro_engine.slices import cut_plane, labels_to_slice
+    from velcro_engine.imaging.slices import cut_plane, labels_to_slice
 
     mask = labels_to_slice(
         (array == 200).astype(np.uint8), cut_plane(block, plane, index=start), block
@@ -124,7 +124,7 @@ def test_points_outside_beyond_the_end_are_kept_to(linker, image):
 
 
 def test_a_finding_keeps_the_walks_mask(linker, image, monkeypatch):
-    from velcro_engine.propagate_identity import Identity
+    from velcro_engine.propagation.identity import Identity
 
     monkeypatch.setattr(Identity, "kind", "pathology")
     told = []

@@ -5,7 +5,7 @@ import pytest
 
 from velcro_engine.model.onnx_runtime import EncodedSlice
 from velcro_engine.model.preprocess import Letterbox
-from velcro_engine.propagate_appearance import LIMIT, Appearance
+from velcro_engine.propagation.appearance import LIMIT, Appearance
 
 SIDE = 96
 WINDOW = Letterbox(0.0, 0.0, 224 / SIDE, 224)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from velcro_engine.errors import Cancelled
-from velcro_engine.propagate_views import seen_from_all_sides
-from velcro_engine.propagate_walk import Walk
-from velcro_engine.slices import anatomical_axes, cut_plane, labels_to_slice
-from velcro_engine.volume import make_volume
+from velcro_engine.imaging.slices import anatomical_axes, cut_plane, labels_to_slice
+from velcro_engine.imaging.volume import make_volume
+from velcro_engine.propagation.views import seen_from_all_sides
+from velcro_engine.propagation.walk import Walk
 
 SHAPE = (30, 40, 44)
 MATRIX = np.diag([-1.0, -1.0, 1.5, 1.0])

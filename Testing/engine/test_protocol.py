@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from velcro_engine.errors import ProtocolError
-from velcro_engine.protocol import MAXIMUM_HEADER, encode_frame, read_frame
+from velcro_engine.messages.protocol import MAXIMUM_HEADER, encode_frame, read_frame
 
 json_values = st.recursive(
     st.none()

@@ -6,7 +6,7 @@ import pytest
 from standin_runtime import standin_linker, text_vector
 from test_linker import disc_request
 from velcro_engine.errors import InputError, KnowledgeBaseError
-from velcro_engine.region_examples import (
+from velcro_engine.linking.region_examples import (
     MOST_EXAMPLES,
     Example,
     add_example,
@@ -15,7 +15,7 @@ from velcro_engine.region_examples import (
     read_examples,
     remove_examples,
 )
-from velcro_engine.worker_handlers import example as example_handler
+from velcro_engine.worker.handlers import example as example_handler
 
 pytestmark = pytest.mark.usefixtures("own_home")
 

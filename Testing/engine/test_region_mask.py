@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from velcro_engine.region_mask import best_threshold, region_mask
-from velcro_engine.request import SliceRequest
+from velcro_engine.linking.region_mask import best_threshold, region_mask
+from velcro_engine.messages.request import SliceRequest
 
 
 def asked(**prompt) -> SliceRequest:

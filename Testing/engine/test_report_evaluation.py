@@ -8,22 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from velcro_engine.cli import main
+from velcro_engine.commands.cli import main
 from velcro_engine.errors import InputError
-from velcro_engine.meta_entities import read_report
-from velcro_engine.report_language.coder import coded_findings, load_habits
-from velcro_engine.report_language.mesh_codes import implied_values, read_codes
-from velcro_engine.report_language.ontology import load_ontology
-from velcro_engine.report_language.published import read_report_published
-from velcro_engine.report_language.regions import locations, report_regions
-from velcro_engine.report_language.text_embedding import DIMENSION, embed_text
-from velcro_engine.training.report_evaluation import (
+from velcro_engine.reports.language.coder import coded_findings, load_habits
+from velcro_engine.reports.language.mesh_codes import implied_values, read_codes
+from velcro_engine.reports.language.ontology import load_ontology
+from velcro_engine.reports.language.published import read_report_published
+from velcro_engine.reports.language.regions import locations, report_regions
+from velcro_engine.reports.meta_entities import read_report
+from velcro_engine.reports.text_embedding import DIMENSION, embed_text
+from velcro_engine.training.measuring.report_evaluation import (
     Tally,
     evaluate_ober,
     evaluate_report_retrieval,
     tuples_of,
 )
-from velcro_engine.training.report_retrieval import ranking_figures
+from velcro_engine.training.measuring.report_retrieval import ranking_figures
 
 DATA = os.environ.get("VELCROLINK_DATA")
 ROWS = [
@@ -230,7 +230,7 @@ def test_retrieval_command_takes_the_text_tower_of_a_model(reports, tmp_path, mo
         def embed_text(self, texts):
             return embed_text(texts)[:, :64]
 
-    monkeypatch.setattr("velcro_engine.runtime.open_runtime", lambda model: Runtime())
+    monkeypatch.setattr("velcro_engine.model.runtime.open_runtime", lambda model: Runtime())
     out = tmp_path / "out"
     options = ["--task", "report-retrieval", "--model", "bundled"]
     assert main(["evaluate", *options, "--data", str(reports), "--out", str(out)]) == 0

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from velcro_engine.cli import main
+from velcro_engine.commands.cli import main
 from velcro_engine.errors import InputError
-from velcro_engine.report_language.report_file import read_report_file
+from velcro_engine.reports.language.report_file import read_report_file
 
 HEADER = "uid,MeSH,findings,impression\n"
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from velcro_engine.errors import GeometryError, InputError, VelcroError
-from velcro_engine.request import (
+from velcro_engine.messages.request import (
     CT_CURVE_GREY,
     CT_CURVE_HU,
     Foreground,

@@ -5,16 +5,20 @@ import pytest
 
 from standin_runtime import StandInRuntime, text_vector
 from velcro_engine.errors import Cancelled
+from velcro_engine.imaging.volume import make_volume
 from velcro_engine.knowledge_base import load_knowledge_base, text
-from velcro_engine.linker import Linker
+from velcro_engine.linking.linker import Linker
+from velcro_engine.pages.review import review_page
 from velcro_engine.review import review_segmentation
 from velcro_engine.review.flags import Evidence, judge
-from velcro_engine.review.page import review_page
-from velcro_engine.review.segmentation import NamedSegment, StoredSegmentation, place_on_volume
-from velcro_engine.review.shapes import cut_out, measure_shape
 from velcro_engine.review.sides import contradiction, find_middle
 from velcro_engine.review.table import review_csv, review_document
-from velcro_engine.volume import make_volume
+from velcro_engine.segmentations.placing import (
+    NamedSegment,
+    StoredSegmentation,
+    place_on_volume,
+)
+from velcro_engine.segmentations.shapes import cut_out, measure_shape
 
 SHAPE = (60, 70, 80)
 MATRIX = np.diag([-1.0, 1.0, 1.0, 1.0])  # I runs to the patient's left

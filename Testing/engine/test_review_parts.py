@@ -5,7 +5,7 @@ import pytest
 
 from velcro_engine.review.flags import Evidence, judge
 from velcro_engine.review.order import separated_parts, touch
-from velcro_engine.review.shapes import Shape
+from velcro_engine.segmentations.shapes import Shape
 
 NAMES = ["Anterior hippocampus", "Posterior hippocampus", "Amygdala"]
 

@@ -5,10 +5,12 @@ import pytest
 import SimpleITK as sitk
 
 from velcro_engine.errors import GeometryError, InputError
+from velcro_engine.imaging.segmentation_file import Segment, write_segmentation
+from velcro_engine.imaging.volume import make_volume
 from velcro_engine.knowledge_base import load_knowledge_base
 from velcro_engine.knowledge_base.entry import Code
 from velcro_engine.review import read_segmentation
-from velcro_engine.review.names import (
+from velcro_engine.segmentations.names import (
     DIFFERENT,
     RELATED,
     SAME,
@@ -16,9 +18,7 @@ from velcro_engine.review.names import (
     NameReader,
     agreement,
 )
-from velcro_engine.review.segmentation import NamedSegment, image_of
-from velcro_engine.segmentation_file import Segment, write_segmentation
-from velcro_engine.volume import make_volume
+from velcro_engine.segmentations.placing import NamedSegment, image_of
 
 SHAPE = (20, 24, 28)
 

@@ -5,7 +5,7 @@ import pytest
 
 from affines import rotation
 from velcro_engine.errors import InputError
-from velcro_engine.roi_file import box_between, read_region
+from velcro_engine.imaging.roi_file import box_between, read_region
 
 
 def markups(**changes):

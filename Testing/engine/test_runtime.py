@@ -6,7 +6,12 @@ import json
 import pytest
 
 from velcro_engine.errors import InputError, ModelError
-from velcro_engine.runtime import bundled_model_path, calibration_of, model_folder, open_runtime
+from velcro_engine.model.runtime import (
+    bundled_model_path,
+    calibration_of,
+    model_folder,
+    open_runtime,
+)
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import torch
 
 import tiny_cases
 from test_training_run import small_sam  # noqa: F401
-from velcro_engine.linker import open_linker
-from velcro_engine.request import SliceRequest
-from velcro_engine.training.export_command import export_command
-from velcro_engine.training.sam_checkpoint import sam_recipe
-from velcro_engine.training.train_command import shortened
-from velcro_engine.training.trainer import (
+from velcro_engine.linking.linker import open_linker
+from velcro_engine.messages.request import SliceRequest
+from velcro_engine.training.commands.export import export_command
+from velcro_engine.training.commands.train import shortened
+from velcro_engine.training.learning.sam_checkpoint import sam_recipe
+from velcro_engine.training.learning.trainer import (
     Recipe,
     learning_rate,
     load_checkpoint,
@@ -56,7 +56,7 @@ def test_shortened_run_ends_its_schedule_at_its_last_step():
 
 RUN = """
 import sys, argparse, json
-from velcro_engine.training.train_command import train_command
+from velcro_engine.training.commands.train import train_command
 sys.exit(train_command(argparse.Namespace(**json.loads(sys.argv[1]))))
 """
 

@@ -4,9 +4,14 @@ import SimpleITK as sitk
 
 from affines import AFFINES
 from velcro_engine.errors import InputError
+from velcro_engine.imaging.segmentation_file import (
+    Segment,
+    colour_of,
+    terminology_tag,
+    write_segmentation,
+)
+from velcro_engine.imaging.volume import make_volume
 from velcro_engine.knowledge_base.entry import Code, Entry
-from velcro_engine.segmentation_file import Segment, colour_of, terminology_tag, write_segmentation
-from velcro_engine.volume import make_volume
 
 HIPPOCAMPUS = Entry(
     "hippocampus", "Hippocampus", "", "anatomy", codes=(Code("SCT", "5366008", "Hippocampus"),)

@@ -8,8 +8,7 @@ from scipy import ndimage
 
 from affines import AFFINES, matrix, rotation, volume_of
 from velcro_engine.errors import GeometryError, InputError
-from velcro_engine.request import plane_of
-from velcro_engine.slices import (
+from velcro_engine.imaging.slices import (
     anatomical_axes,
     anatomical_slices,
     cut_matrix,
@@ -18,7 +17,8 @@ from velcro_engine.slices import (
     labels_to_slice,
     mask_to_voxels,
 )
-from velcro_engine.volume import make_volume
+from velcro_engine.imaging.volume import make_volume
+from velcro_engine.messages.request import plane_of
 
 PLANES = ("axial", "coronal", "sagittal")
 every_affine = pytest.mark.parametrize("name", AFFINES)

@@ -12,7 +12,7 @@ import pytest
 
 from python_process import ENGINE
 from tiny_cases import write_cases
-from velcro_engine import cli
+from velcro_engine.commands import cli
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_without_torch_each_says_what_to_install(site, tmp_path, command):
     code = (
         "import sys\n"
         "sys.modules['torch'] = None\n"
-        "from velcro_engine import cli\n"
+        "from velcro_engine.commands import cli\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     arguments = {

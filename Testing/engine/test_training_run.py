@@ -15,11 +15,11 @@ import tiny_cases
 from velcro_engine.errors import InputError, ModelError
 from velcro_engine.model.network import VelcroNetwork
 from velcro_engine.model.preprocess import MAXIMUM_POINTS, ModelInput
-from velcro_engine.runtime import open_runtime
-from velcro_engine.training.sam_checkpoint import open_sam, sam_recipe
-from velcro_engine.training.slice_sampler import SliceSampler
-from velcro_engine.training.train_command import train_command
-from velcro_engine.training.trainer import (
+from velcro_engine.model.runtime import open_runtime
+from velcro_engine.training.commands.train import train_command
+from velcro_engine.training.data.slice_sampler import SliceSampler
+from velcro_engine.training.learning.sam_checkpoint import open_sam, sam_recipe
+from velcro_engine.training.learning.trainer import (
     StepBatches,
     load_checkpoint,
     new_state,

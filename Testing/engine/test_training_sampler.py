@@ -5,6 +5,8 @@ import pytest
 
 import tiny_cases
 from tiny_cases import SIZE
+from velcro_engine.imaging.reading import read_volume
+from velcro_engine.imaging.slices import cut_matrix
 from velcro_engine.model.preprocess import (
     GREY_MEAN,
     GREY_STD,
@@ -12,10 +14,8 @@ from velcro_engine.model.preprocess import (
     model_image,
     position_map,
 )
-from velcro_engine.reading import read_volume
-from velcro_engine.slices import cut_matrix
-from velcro_engine.training import slice_sampler
-from velcro_engine.training.slice_sampler import SliceSampler
+from velcro_engine.training.data import slice_sampler
+from velcro_engine.training.data.slice_sampler import SliceSampler
 
 LEFT, RIGHT, NEITHER = 0, 1, 2
 

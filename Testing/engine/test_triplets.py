@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from velcro_engine.errors import InputError
-from velcro_engine.meta_entities import read_report
-from velcro_engine.triplets import (
+from velcro_engine.reports.meta_entities import read_report
+from velcro_engine.reports.triplets import (
     MetaEntities,
     MetaTable,
     meta_of_report,

@@ -9,9 +9,9 @@ import SimpleITK as sitk
 
 from affines import AFFINES, matrix
 from velcro_engine.errors import GeometryError, InputError
-from velcro_engine.reading import read_volume
-from velcro_engine.slices import cut_slice
-from velcro_engine.volume import make_volume
+from velcro_engine.imaging.reading import read_volume
+from velcro_engine.imaging.slices import cut_slice
+from velcro_engine.imaging.volume import make_volume
 
 LPS = np.diag([-1.0, -1.0, 1.0])
 

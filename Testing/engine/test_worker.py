@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from python_process import ENGINE, printed
-from velcro_engine.protocol import PROTOCOL_VERSION, encode_frame, read_frame
-from velcro_engine.request import SliceRequest
-from velcro_engine.result import LinkResult
+from velcro_engine.messages.protocol import PROTOCOL_VERSION, encode_frame, read_frame
+from velcro_engine.messages.request import SliceRequest
+from velcro_engine.messages.result import LinkResult
 
 HERE = Path(__file__).parent
 TIMEOUT = 60
@@ -124,7 +124,7 @@ def test_hello_comes_first_with_version_and_pid(tmp_path):
 
 def test_nothing_heavy_is_imported_before_hello():
     code = (
-        "import sys; import velcro_engine.worker; "
+        "import sys; import velcro_engine.worker.process; "
         "heavy = {'numpy', 'SimpleITK', 'onnxruntime', 'torch', 'scipy'} & set(sys.modules); "
         "print(sorted(heavy))"
     )
@@ -332,7 +332,7 @@ def _alive(pid: int) -> bool:
 
 def test_the_command_line_starts_the_same_worker(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "velcro_engine.cli", "worker"],
+        [sys.executable, "-m", "velcro_engine.commands.cli", "worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ENGINE), "VELCROLINK_HOME": str(tmp_path)},

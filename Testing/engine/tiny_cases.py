@@ -11,8 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from velcro_engine.model.network_parts import NetworkConfig
-from velcro_engine.training.case_data import load_case
-from velcro_engine.training.trainer import Recipe
+from velcro_engine.training.data.case_data import load_case
+from velcro_engine.training.learning.trainer import Recipe
 
 SIZE = 64
 NETWORK = NetworkConfig(size=SIZE, width=32, embedding=32, heads=4, mlp=64)
@@ -170,7 +170,7 @@ def exported_network(entities: int = 0):
     """The untrained network that `write_model` exports."""
     import torch
 
-    from velcro_engine.training.trainer import new_network
+    from velcro_engine.training.learning.trainer import new_network
 
     torch.manual_seed(2)
     network = new_network(recipe(), entities=entities).eval()
@@ -191,8 +191,8 @@ def write_model(
     from velcro_engine.model.export import write_model_folder
     from velcro_engine.model.text_tokenizer import TextTokenizer
     from velcro_engine.model.text_tower import TextConfig, TextTower
-    from velcro_engine.training.export_command import add_entry_embeddings
-    from velcro_engine.training.vocabulary import learn_merges, write_merges
+    from velcro_engine.training.commands.export import add_entry_embeddings
+    from velcro_engine.training.data.vocabulary import learn_merges, write_merges
 
     base = load_knowledge_base([knowledge_base])
     folder.mkdir(parents=True)

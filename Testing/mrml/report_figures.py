@@ -19,11 +19,11 @@ import slicer
 
 import mrml_scene as ms
 import test_geometry_matrix as matrix
-from velcro_engine.result import LinkResult
-from VelcroLinkLib.mask_voxels import maskToVoxels
-from VelcroLinkLib.segmentation_result import acceptPreview, showPreview
-from VelcroLinkLib.slice_request import SliceRequestBuilder
-from VelcroLinkLib.volume_geometry import volumeGeometry
+from velcro_engine.messages.result import LinkResult
+from VelcroLinkLib.scene.mask_voxels import maskToVoxels
+from VelcroLinkLib.scene.segmentation_result import acceptPreview, showPreview
+from VelcroLinkLib.scene.slice_request import SliceRequestBuilder
+from VelcroLinkLib.scene.volume_geometry import volumeGeometry
 
 CENTRE = np.array([3.0, -5.0, 7.0])
 ENTRY = {"id": "liver", "name": "Liver", "kind": "anatomy", "region": "abdomen", "codes": []}

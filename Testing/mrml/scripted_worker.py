@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "VelcroLink"))
 
 import numpy as np
 
-from velcro_engine.protocol import encode_frame, read_frame
-from velcro_engine.request import SliceRequest
-from velcro_engine.result import LinkedEntry, LinkResult
+from velcro_engine.messages.protocol import encode_frame, read_frame
+from velcro_engine.messages.request import SliceRequest
+from velcro_engine.messages.result import LinkedEntry, LinkResult
 
 script = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
 lock = threading.Lock()

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from velcro_engine.errors import InputError
-from velcro_engine.request import SliceRequest
-from velcro_engine.result import LinkedEntry, LinkResult
-from VelcroLinkLib.corrections import Correction, CorrectionFile, correctionOf
-from VelcroLinkLib.slice_grid import SliceGrid
-from VelcroLinkLib.slice_request import PlacedRequest
+from velcro_engine.messages.request import SliceRequest
+from velcro_engine.messages.result import LinkedEntry, LinkResult
+from VelcroLinkLib.link.corrections import Correction, CorrectionFile, correctionOf
+from VelcroLinkLib.scene.slice_grid import SliceGrid
+from VelcroLinkLib.scene.slice_request import PlacedRequest
 
 ONE = Correction("s1", "amygdala", 0.6, "hippocampus", "left", "axial", "MR", "m", "kb", (0.5, 1.0))
 
@@ -54,7 +54,7 @@ def test_two_processes_do_not_mix_their_lines(tmp_path):
     lib = str(Path(__file__).resolve().parents[2] / "VelcroLink")
     code = (
         f"import sys; sys.path.insert(0, {lib!r})\n"
-        "from VelcroLinkLib.corrections import *\n"
+        "from VelcroLinkLib.link.corrections import *\n"
         f"f = CorrectionFile({str(tmp_path)!r})\n"
         "for n in range(40):\n"
         "    f.append(Correction(sys.argv[1], 'a', .5, 'b', None, None, None, 'm', 'k', (.1,) * 64))\n"

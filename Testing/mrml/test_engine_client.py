@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from velcro_engine.request import SliceRequest
-from VelcroLinkLib.engine_client import CANCEL_SECONDS, EngineClient, EngineState
-from VelcroLinkLib.slice_grid import SliceGrid
-from VelcroLinkLib.slice_request import PlacedRequest
+from velcro_engine.messages.request import SliceRequest
+from VelcroLinkLib.engine.client import CANCEL_SECONDS, EngineClient, EngineState
+from VelcroLinkLib.scene.slice_grid import SliceGrid
+from VelcroLinkLib.scene.slice_request import PlacedRequest
 
 WORKER = str(Path(__file__).with_name("scripted_worker.py"))
 PATIENCE = 60.0  # seconds; only a hanging test gets there

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from test_engine_client import WORKER, EngineState, Panel, isAlive, makePanel, placed, untilGone
-from VelcroLinkLib.engine_client import EngineClient
+from VelcroLinkLib.engine.client import EngineClient
 
 __all__ = ["makePanel"]
 ACTIONS = (

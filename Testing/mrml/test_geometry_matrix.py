@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import mrml_scene as ms
-from velcro_engine import slices
-from velcro_engine.result import LinkResult
-from velcro_engine.volume import make_volume
-from VelcroLinkLib.mask_voxels import maskToVoxels
-from VelcroLinkLib.segmentation_result import segmentationForVolume, showPreview
-from VelcroLinkLib.slice_request import SliceRequestBuilder
-from VelcroLinkLib.volume_geometry import volumeGeometry
+from velcro_engine.imaging import slices
+from velcro_engine.imaging.volume import make_volume
+from velcro_engine.messages.result import LinkResult
+from VelcroLinkLib.scene.mask_voxels import maskToVoxels
+from VelcroLinkLib.scene.segmentation_result import segmentationForVolume, showPreview
+from VelcroLinkLib.scene.slice_request import SliceRequestBuilder
+from VelcroLinkLib.scene.volume_geometry import volumeGeometry
 
 OBLIQUE = ms.rotation("R", 17) @ ms.rotation("A", -11) @ ms.rotation("S", 8)
 MOVED = np.eye(4)

@@ -6,13 +6,12 @@ import importlib.machinery
 import subprocess
 import sys
 import types
-from pathlib import Path
 
 import pytest
 import slicer
 
 from velcro_engine.errors import InputError
-from VelcroLinkLib.install_check import REQUIREMENTS, checkInstall, install
+from VelcroLinkLib.engine.install_check import REQUIREMENTS, checkInstall, install
 
 
 @pytest.fixture
@@ -155,32 +154,3 @@ def test_slicer_without_packaging_installs_through_util(requirements, monkeypatc
     done = []
     install(checkInstall(requirements("no-such-package\n")), lambda *end: done.append(end))
     assert calls and "pip exit 2" in done[0][1]
-
-
-def test_library_never_imports_what_belongs_to_the_worker():
-    """No torch, onnxruntime, SimpleITK in VelcroLinkLib, and of the engine only the shared types
-    (and `resources`, `language_model` and `head_cuts`: where files lie, which addresses are this
-    computer's own, and which slices show a head, are one rule on both floors)."""
-    import ast
-
-    allowed = {
-        "request",
-        "result",
-        "protocol",
-        "errors",
-        "resources",
-        "language_model",
-        "head_cuts",
-    }
-    for file in (Path(REQUIREMENTS).parents[1] / "VelcroLinkLib").glob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-            for name in names:
-                parts = name.split(".")
-                assert parts[0] not in ("torch", "onnxruntime", "SimpleITK", "scipy"), file
-                if parts[0] == "velcro_engine":
-                    assert parts[1] in allowed, (file, name)

@@ -7,7 +7,7 @@ import pytest
 
 import mrml_scene as ms
 from velcro_engine.errors import GeometryError
-from VelcroLinkLib.roi_geometry import (
+from VelcroLinkLib.scene.roi_geometry import (
     alignRoiWithSlice,
     clampRoiDepth,
     pointOnPlane,

@@ -7,17 +7,17 @@ import pytest
 import slicer
 
 import mrml_scene as ms
-from velcro_engine.result import LinkedEntry, LinkResult
-from VelcroLinkLib.results_table import results
-from VelcroLinkLib.roi_geometry import roiCornersRas
-from VelcroLinkLib.segmentation_result import (
+from velcro_engine.messages.result import LinkedEntry, LinkResult
+from VelcroLinkLib.frame.state import savedFrom, savedLink, saveLink
+from VelcroLinkLib.scene.results_table import results
+from VelcroLinkLib.scene.roi_geometry import roiCornersRas
+from VelcroLinkLib.scene.segmentation_result import (
     PREVIEW_SEGMENT_ID,
     acceptPreview,
     segmentationForVolume,
     showPreview,
 )
-from VelcroLinkLib.slice_request import SliceRequestBuilder
-from VelcroLinkLib.state import savedFrom, savedLink, saveLink
+from VelcroLinkLib.scene.slice_request import SliceRequestBuilder
 
 SHAPE = (40, 36, 20)
 ENTRY = {"id": "hippocampus", "name": "Hippocampus", "kind": "anatomy", "region": "brain"}

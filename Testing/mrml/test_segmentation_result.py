@@ -10,9 +10,9 @@ import slicer
 
 import mrml_scene as ms
 from velcro_engine.errors import GeometryError, InputError
-from velcro_engine.result import LinkedEntry, LinkResult
-from VelcroLinkLib.results_table import results, resultsTable
-from VelcroLinkLib.segmentation_result import (
+from velcro_engine.messages.result import LinkedEntry, LinkResult
+from VelcroLinkLib.scene.results_table import results, resultsTable
+from VelcroLinkLib.scene.segmentation_result import (
     PREVIEW_SEGMENT_ID,
     acceptPreview,
     clearPreview,
@@ -20,7 +20,7 @@ from VelcroLinkLib.segmentation_result import (
     showPreview,
     undoAccept,
 )
-from VelcroLinkLib.slice_request import SliceRequestBuilder
+from VelcroLinkLib.scene.slice_request import SliceRequestBuilder
 
 SHAPE = (40, 36, 20)
 CENTRE = np.array([3.0, -5.0, 7.0])
@@ -116,7 +116,7 @@ def test_segments_that_share_a_labelmap_are_not_touched(volume, ask):
     for name, box in (("a", (5, 5, 12, 18)), ("b", (14, 5, 20, 18))):
         segmentation.AddEmptySegment(name, name)
         placed, result = ask(box)
-        from VelcroLinkLib.segmentation_result import _voxels, writeMask
+        from VelcroLinkLib.scene.segmentation_result import _voxels, writeMask
 
         writeMask(node, name, _voxels(volume, placed, result), volume)
     for name in ("a", "b"):

@@ -7,12 +7,12 @@ import pytest
 import slicer
 
 import mrml_scene as ms
-from velcro_engine import slices
 from velcro_engine.errors import GeometryError, InputError
-from velcro_engine.volume import make_volume
-from VelcroLinkLib.slice_grid import canonicalDirections
-from VelcroLinkLib.slice_request import SliceRequestBuilder, gridCorners
-from VelcroLinkLib.volume_geometry import volumeFingerprint, volumeModality
+from velcro_engine.imaging import slices
+from velcro_engine.imaging.volume import make_volume
+from VelcroLinkLib.scene.slice_grid import canonicalDirections
+from VelcroLinkLib.scene.slice_request import SliceRequestBuilder, gridCorners
+from VelcroLinkLib.scene.volume_geometry import volumeFingerprint, volumeModality
 
 SHAPE = (48, 40, 30)  # I, J, K
 TILT = ms.rotation("R", 20) @ ms.rotation("A", -12)
@@ -262,7 +262,7 @@ def test_fingerprint_changes_with_voxels_place_and_transform_only(scene, rng):
 def test_dragging_on_one_slice_reads_the_voxels_once(scene, sliceNode, rng, monkeypatch):
     node = ms.addVolume(scene, makeArray(rng), ms.ijkToRas(np.eye(3), (1, 1, 1), SHAPE))
     ms.setView(sliceNode, ms.viewDirections("axial"), [3, -5, 7])
-    from VelcroLinkLib import slice_request
+    from VelcroLinkLib.scene import slice_request
 
     reads = []
     original = slice_request.sliceValues

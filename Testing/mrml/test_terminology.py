@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import slicer
 
-from VelcroLinkLib.own_terminology import registerOwnType
-from VelcroLinkLib.terminology import (
+from VelcroLinkLib.scene.own_terminology import registerOwnType
+from VelcroLinkLib.scene.terminology import (
     Code,
     entryColour,
     findTypeInSlicer,

@@ -75,7 +75,7 @@ def test_paired_anatomy_has_a_left_and_a_right(logic):
 
 def test_the_panels_terminology_of_a_segment_is_found_in_the_exported_list(logic, kb):
     terminology = pytest.importorskip(
-        "VelcroLinkLib.terminology", reason="the Slicer side is not on the path"
+        "VelcroLinkLib.scene.terminology", reason="the Slicer side is not on the path"
     )
     for identifier in ("hippocampus", "ground_glass_opacity", "nasogastric_tube"):
         record = entry_to_dict(kb.by_id[identifier])

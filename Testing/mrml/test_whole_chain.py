@@ -18,16 +18,16 @@ from vtk.util.numpy_support import vtk_to_numpy
 import mrml_scene as ms
 from test_engine_client import Panel, untilGone
 from velcro_engine.resources import resource_path
-from VelcroLinkLib.engine_client import EngineClient, EngineState
-from VelcroLinkLib.results_table import results
-from VelcroLinkLib.segmentation_result import (
+from VelcroLinkLib.engine.client import EngineClient, EngineState
+from VelcroLinkLib.scene.results_table import results
+from VelcroLinkLib.scene.segmentation_result import (
     PREVIEW_SEGMENT_ID,
     acceptPreview,
     segmentationForVolume,
     showPreview,
 )
-from VelcroLinkLib.slice_request import SliceRequestBuilder
-from VelcroLinkLib.volume_geometry import volumeFingerprint
+from VelcroLinkLib.scene.slice_request import SliceRequestBuilder
+from VelcroLinkLib.scene.volume_geometry import volumeFingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = str(ROOT / "Testing" / "engine" / "standin_worker.py")

@@ -150,7 +150,7 @@ class Driver:
 
     # --- results ------------------------------------------------------------------------------
     def segmentation(self, volume: Any) -> Any:
-        from VelcroLinkLib.segmentation_result import segmentationForVolume
+        from VelcroLinkLib.scene.segmentation_result import segmentationForVolume
 
         return segmentationForVolume(volume, create=False)
 

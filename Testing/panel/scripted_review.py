@@ -23,8 +23,8 @@ import numpy as np
 from scripted_worker import fail, script
 from velcro_engine.review import review_segmentation
 from velcro_engine.review.table import review_document
-from velcro_engine.review_handlers import _segmentation
-from velcro_engine.volume_message import volume_of
+from velcro_engine.worker.review_handlers import _segmentation
+from velcro_engine.worker.volume_message import volume_of
 
 
 def work(seconds, context, message):

@@ -19,13 +19,13 @@ from types import SimpleNamespace
 import numpy as np
 
 import scripted_worker
-from velcro_engine import worker
-from velcro_engine.cases import handlers as case_handlers
-from velcro_engine.draft_handler import draft  # noqa: F401 - found by its name
-from velcro_engine.ground_command import grounding_document
-from velcro_engine.grounding import GroundedRegion, Grounding, tight_box
-from velcro_engine.phrases import read_phrase
-from velcro_engine.request import SliceRequest
+from velcro_engine.commands.ground import grounding_document
+from velcro_engine.finding.grounding import GroundedRegion, Grounding, tight_box
+from velcro_engine.finding.phrases import read_phrase
+from velcro_engine.messages.request import SliceRequest
+from velcro_engine.worker import cases_handlers as case_handlers
+from velcro_engine.worker import process as worker
+from velcro_engine.worker.draft_handler import draft  # noqa: F401 - found by its name
 
 link, entry, search = scripted_worker.link, scripted_worker.entry, scripted_worker.search
 

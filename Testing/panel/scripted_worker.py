@@ -25,15 +25,15 @@ from pathlib import Path
 
 import numpy as np
 
-from velcro_engine import worker
-from velcro_engine.attributes import measure
 from velcro_engine.errors import KINDS
 from velcro_engine.knowledge_base import entry_to_dict, load_knowledge_base
 from velcro_engine.knowledge_base.card import card_html
 from velcro_engine.knowledge_base.search import SearchIndex
-from velcro_engine.request import SliceRequest
+from velcro_engine.linking.attributes import measure
+from velcro_engine.messages.request import SliceRequest
+from velcro_engine.messages.result import LinkedEntry, LinkResult
 from velcro_engine.resources import resource_path
-from velcro_engine.result import LinkedEntry, LinkResult
+from velcro_engine.worker import process as worker
 
 # By rising brightness of the region; the first fits what the test volumes show.
 BY_BRIGHTNESS = ("lateral_ventricle", "thalamus", "hippocampus", "cerebral_white_matter")

@@ -20,7 +20,7 @@ def prepare_worker(tmp_path, monkeypatch):
     script.write_text("{}", "utf-8")
     monkeypatch.setenv("VELCROLINK_TEST_SCRIPT", str(script))
     monkeypatch.setenv("VELCROLINK_WORKER", str(HERE / "scripted_tabs_worker.py"))
-    from VelcroLinkLib import engine_setup
+    from VelcroLinkLib.engine import setup as engine_setup
 
     monkeypatch.setattr(engine_setup, "userDataFolder", lambda: str(tmp_path))
     return script

@@ -233,7 +233,7 @@ def test_cancel_ends_a_link_that_would_last_an_hour(driver, deaf):
 
 
 def test_a_missing_package_is_offered_by_one_inline_button(driver, monkeypatch):
-    import VelcroLinkLib.install_check as install_check
+    import VelcroLinkLib.engine.install_check as install_check
     from host import packaging
 
     real = install_check.importlib.metadata.version

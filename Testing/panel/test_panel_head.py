@@ -34,7 +34,7 @@ def asked(driver, monkeypatch):
 
 
 def frame_of(driver):
-    from VelcroLinkLib.volume_geometry import volumeFingerprint
+    from VelcroLinkLib.scene.volume_geometry import volumeFingerprint
 
     return driver.session.heads.of(volumeFingerprint(driver.session.volumeNode))
 

@@ -78,7 +78,7 @@ def in_trouble(driver):
 
 
 def not_installed(driver):
-    from VelcroLinkLib.engine_client import EngineState
+    from VelcroLinkLib.engine.client import EngineState
 
     driver.add_volume()
     driver.client._enter(EngineState.NOT_INSTALLED)

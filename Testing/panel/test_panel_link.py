@@ -18,7 +18,7 @@ RIGHT_WHITE_MATTER = ([20, 20, 0], [52, -10, 0])  # corners in RAS, mm
 
 
 def preview_voxels(driver, volume):
-    from VelcroLinkLib.segmentation_result import PREVIEW_SEGMENT_ID
+    from VelcroLinkLib.scene.segmentation_result import PREVIEW_SEGMENT_ID
 
     return slicer.util.arrayFromSegmentBinaryLabelmap(
         driver.segmentation(volume), PREVIEW_SEGMENT_ID, volume
@@ -185,7 +185,7 @@ def test_not_this_one_takes_the_entry_from_the_search_and_remembers_it(driver):
     QtTest.QTest.keyClick(driver.ui.searchEdit, QtCore.Qt.Key.Key_Return)
     driver.wait_until(lambda: "Accepted" in driver.notice, "accepting")
     assert driver.segment_names(volume) == ["Right putamen"]
-    from VelcroLinkLib.engine_setup import userDataFolder
+    from VelcroLinkLib.engine.setup import userDataFolder
 
     lines = (Path(userDataFolder()) / "corrections.jsonl").read_text("utf-8").splitlines()
     last = json.loads(lines[-1])
@@ -208,7 +208,7 @@ def test_the_cards_fold_while_the_right_entry_is_searched(driver):
     "percent, text", [(99.7, "> 99 %"), (99.0, "99 %"), (42.4, "42 %"), (0.2, "< 1 %")]
 )
 def test_no_confidence_is_told_as_certain(driver, percent, text):
-    from VelcroLinkLib.cards import percentText
+    from VelcroLinkLib.link.cards import percentText
 
     assert percentText(percent) == text
 

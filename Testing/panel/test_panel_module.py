@@ -192,11 +192,11 @@ def test_slicers_samples_are_offered_under_velcrolink(driver, monkeypatch):
 
 
 def test_reload_brings_new_code_of_the_library(driver):
-    import VelcroLinkLib.cards as before
+    import VelcroLinkLib.link.cards as before
 
     driver.module.onReload()
     driver.wait(0.1)
-    import VelcroLinkLib.cards as after
+    import VelcroLinkLib.link.cards as after
 
     assert after is not before
     assert driver.ui.placeRoiButton.text == "Place RoI (R)"
@@ -222,7 +222,7 @@ def test_settings_of_this_computer_stay_out_of_the_scene(driver):
 
 
 def test_the_device_is_a_setting_of_this_computer_and_is_told_to_the_engine(driver):
-    from VelcroLinkLib.engine_setup import EngineSettings
+    from VelcroLinkLib.engine.setup import EngineSettings
 
     driver.client.start()
     driver.wait_until(lambda: driver.state == "ready", "the engine")

@@ -206,7 +206,7 @@ def test_pictures_of_the_review_tab(camera, brain):  # noqa: F811
 
 def as_from_another_program(node, volume):
     """The segments with their names alone, one of them on the wrong side, as a tired reader does."""
-    from VelcroLinkLib.segmentation_result import PREVIEW_SEGMENT_ID
+    from VelcroLinkLib.scene.segmentation_result import PREVIEW_SEGMENT_ID
 
     copy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Brain structures")
     copy.CreateDefaultDisplayNodes()

@@ -41,7 +41,7 @@ def test_a_linked_region_becomes_a_segment_in_the_right_place(linked):
     ras = [96 - 2 * filled[:, 2], 96 - 2 * filled[:, 1], 2 * filled[:, 0] - 60]
     assert np.allclose([part.mean() for part in ras], [36, 5, 0], atol=2.0)
     assert len(filled) == 257  # voxels of a ball of radius 4
-    from VelcroLinkLib.results_table import results
+    from VelcroLinkLib.scene.results_table import results
 
     (row,) = results(slicer.mrmlScene)
     assert row["status"] == "propagated" and "volume_ml" in row["attributes"]

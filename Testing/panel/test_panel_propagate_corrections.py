@@ -111,7 +111,7 @@ def _ijk_to_ras(volume):
 
 
 def results():
-    from VelcroLinkLib.results_table import results
+    from VelcroLinkLib.scene.results_table import results
 
     return results(slicer.mrmlScene)
 
@@ -209,7 +209,7 @@ def test_corrections_add_up_and_can_be_taken_back(grown):
 
 
 def test_a_correction_is_one_undo_step(grown):
-    from VelcroLinkLib.segmentation_result import undoAccept
+    from VelcroLinkLib.scene.segmentation_result import undoAccept
 
     before, rows = voxels(grown), results()
     outside(grown, WRONG_ABOVE)

@@ -26,7 +26,7 @@ def real(application, slot_errors, tmp_path, monkeypatch):
     """The module with the real worker and a model."""
     from driver import Driver, assert_gone
     from velcro_engine.errors import VelcroError
-    from velcro_engine.runtime import bundled_model_path
+    from velcro_engine.model.runtime import bundled_model_path
 
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     model = os.environ.get("VELCROLINK_TEST_MODEL", "")
@@ -69,7 +69,7 @@ def test_a_roi_on_a_real_brain_gives_mask_entries_and_cards(real, brain):
     real.wait_linked(seconds=180)
     assert len(real.candidates) >= 3
     assert real.segment_names(brain) == ["VelcroLink preview"]
-    from VelcroLinkLib.segmentation_result import PREVIEW_SEGMENT_ID
+    from VelcroLinkLib.scene.segmentation_result import PREVIEW_SEGMENT_ID
 
     mask = slicer.util.arrayFromSegmentBinaryLabelmap(
         real.segmentation(brain), PREVIEW_SEGMENT_ID, brain
@@ -84,8 +84,8 @@ def test_a_roi_on_a_real_brain_gives_mask_entries_and_cards(real, brain):
 
 
 def test_the_head_of_a_turned_brain_is_found_and_heeded(real, brain):
-    from velcro_engine.head_cuts import turn_matrix, turn_vector
-    from VelcroLinkLib.volume_geometry import volumeFingerprint
+    from velcro_engine.messages.head_cuts import turn_matrix, turn_vector
+    from VelcroLinkLib.scene.volume_geometry import volumeFingerprint
 
     turn = np.eye(4)
     turn[:3, :3] = turn_matrix(np.deg2rad([0.0, 0.0, 20.0]))

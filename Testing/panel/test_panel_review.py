@@ -220,7 +220,7 @@ def test_the_same_structure_of_the_other_side_is_not_called_the_same(review):
 
 
 def test_the_csv_file_holds_every_row_with_flag_and_note(review, tmp_path, monkeypatch):
-    from VelcroLinkLib import review_panel
+    from VelcroLinkLib.review import panel as review_panel
 
     review.choose(segmentation_of(review.volume, BALLS))
     assert not review.ui.reviewExportButton.enabled

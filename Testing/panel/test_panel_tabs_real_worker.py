@@ -11,7 +11,7 @@ from test_panel_real_worker import RIGHT_THALAMUS, brain, real  # noqa: F401 - f
 @pytest.fixture
 def own_data(tmp_path, monkeypatch):
     """A data folder of this test's own, so that no case of another one is in the library."""
-    from VelcroLinkLib import engine_setup
+    from VelcroLinkLib.engine import setup as engine_setup
 
     monkeypatch.setattr(engine_setup, "userDataFolder", lambda: str(tmp_path))
 

@@ -35,7 +35,7 @@ def test_a_region_is_propagated_and_the_segment_that_came_out_is_reviewed(real):
 
 
 def results_of_scene():
-    from VelcroLinkLib.results_table import results
+    from VelcroLinkLib.scene.results_table import results
 
     return results(slicer.mrmlScene)
 

@@ -9,19 +9,19 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from .cases_panel import CasesPanel
-from .decisions import Decisions
-from .engine_setup import EngineSettings
-from .find_panel import FindPanel
-from .link_panel import LinkPanel, makeShortcuts
-from .link_session import LinkSession
-from .propagate_action import PropagateAction
-from .propagate_corrections import PropagateCorrections
-from .report_panel import ReportPanel
-from .review_panel import ReviewPanel
-from .review_session import ReviewSession
-from .settings_section import SettingsSection
-from .state_line import InstallBox, StateLine
+from .cases.panel import CasesPanel
+from .engine.setup import EngineSettings
+from .find.panel import FindPanel
+from .frame.link_session import LinkSession
+from .frame.settings_section import SettingsSection
+from .frame.state_line import InstallBox, StateLine
+from .link.decisions import Decisions
+from .link.panel import LinkPanel, makeShortcuts
+from .propagate.action import PropagateAction
+from .propagate.panel import PropagateCorrections
+from .report.panel import ReportPanel
+from .review.panel import ReviewPanel
+from .review.session import ReviewSession
 
 DOCK_NAME = "VelcroLinkDockWidget"  # the main window restores docks by this name
 FIRST_WIDTH = 380  # pixels; the user can make it as narrow as 320

@@ -11,12 +11,12 @@ from typing import Any
 
 from ..errors import InputError, VelcroError
 from ..knowledge_base import KnowledgeBase
-from ..meta_entities import MAXIMUM_CHARACTERS, ReadSentence, entry_of, read_report
-from ..report_language.mentions import ABSENT, REMOVED
-from ..report_language.report_file import longest_field
-from ..request import SliceRequest
-from ..result import LinkResult
-from ..runtime import Runtime
+from ..messages.request import SliceRequest
+from ..messages.result import LinkResult
+from ..model.runtime import Runtime
+from ..reports.language.mentions import ABSENT, REMOVED
+from ..reports.language.report_file import longest_field
+from ..reports.meta_entities import MAXIMUM_CHARACTERS, ReadSentence, entry_of, read_report
 from .deidentify import check_pseudonym, remove_identifiers
 from .places import picture_zone, places_of
 from .record import LONGEST_TEXT, CaseStore, Finding, Item, Place

@@ -13,8 +13,8 @@ import numpy as np
 from ..errors import InputError
 from ..knowledge_base import KnowledgeBase
 from ..knowledge_base.entry import Entry
-from ..request import SliceRequest
-from ..result import LinkResult
+from ..messages.request import SliceRequest
+from ..messages.result import LinkResult
 from .record import LocationCondition, Place
 
 THIRD = 1 / 3

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..overlay import png_bytes
-from ..slice_sampling import resample
+from ..imaging.overlay import png_bytes
+from ..imaging.slice_sampling import resample
 
 SIZE = 112
 MARGIN = 0.6  # of the region's longer side, around it

@@ -19,8 +19,8 @@ from ..errors import InputError, KnowledgeBaseError
 from ..resources import user_data_folder, write_atomically
 from .entry import Entry
 from .importers.json_files import document
-from .importers.rows import BadRows, ImportResult
 from .reading import Source, read_file
+from .rows import BadRows, ImportResult
 from .store import KnowledgeBase, merge
 
 NAME = "own"

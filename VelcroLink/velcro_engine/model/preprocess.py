@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..request import Foreground, SliceRequest
+from ..messages.request import Foreground, SliceRequest
 
 STRIDE = 8
 POSITION_CHANNELS = 14

@@ -15,8 +15,13 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..head_frame import with_head
-from ..linker import Linker
+from ..head.frame import with_head
+from ..imaging.slices import Slice, anatomical_axes, cut_picture, cut_plane, labels_to_slice
+from ..imaging.volume import Volume
+from ..linking.linker import Linker
+from ..linking.ranking import entry_probabilities, side_of
+from ..linking.region_mask import region_mask
+from ..messages.request import SliceRequest
 from ..model.preprocess import (
     Letterbox,
     input_key,
@@ -25,13 +30,8 @@ from ..model.preprocess import (
     model_input,
     prompt_arrays,
 )
-from ..ranking import entry_probabilities, side_of
-from ..region_mask import region_mask
-from ..request import SliceRequest
-from ..slices import Slice, anatomical_axes, cut_picture, cut_plane, labels_to_slice
-from ..volume import Volume
-from .segmentation import Segmentation
-from .shapes import PLANE_OF_WORLD, Shape
+from ..segmentations.placing import Segmentation
+from ..segmentations.shapes import PLANE_OF_WORLD, Shape
 
 PER_DIRECTION = 3  # the largest slice and two evenly spaced ones
 MANY_SEGMENTS = 250  # from here on one slice less in each direction

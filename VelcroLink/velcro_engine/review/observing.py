@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..volume import Volume
+from ..imaging.volume import Volume
+from ..segmentations.shapes import Shape
 from .anatomy import Observation
-from .shapes import Shape
 
 
 def observe(shape: Shape, volume: Volume, keys: tuple[str, ...]) -> Observation | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..knowledge_base.spelling import fold
-from .shapes import Shape
+from ..segmentations.shapes import Shape
 
 # word of the lower RAS coordinate, word of the higher one, axis
 PAIRS = (

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from ..imaging.volume import Volume
 from ..knowledge_base import KnowledgeBase
-from ..linker import Linker
-from ..volume import Volume
+from ..linking.linker import Linker
+from ..segmentations.names import DIFFERENT, NOT_LINKED, SAME, Meaning, NameReader, agreement
+from ..segmentations.placing import NamedSegment, Segmentation
+from ..segmentations.shapes import Shape, cut_out, measure_overlaps, measure_shape
 from .anatomy import Expectations, Fit, bundled_expectations, fit_all, keys_of
 from .flags import Evidence, Judgement, judge
 from .links import Picture, RegionMemory, SliceLink, Votes, link_segments, linked_side
-from .names import DIFFERENT, NOT_LINKED, SAME, Meaning, NameReader, agreement
 from .observing import observe
 from .order import order_contradictions, separated_parts
-from .segmentation import NamedSegment, Segmentation
-from .shapes import Shape, cut_out, measure_overlaps, measure_shape
 from .sides import Middle, contradiction, find_middle
 
 MEASURING = 0.15  # share of the time that measuring takes, for the progress

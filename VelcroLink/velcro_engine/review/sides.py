@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..request import Foreground
+from ..messages.request import Foreground
 
 LEAST_PAIRS = 3
 CLEAR_MM = 3.0  # beyond the middle plane: on the other side without doubt

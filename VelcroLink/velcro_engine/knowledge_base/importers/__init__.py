@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import InputError
+from ..rows import BadRows, ImportResult
 from ..store import KnowledgeBase
-from .rows import BadRows, ImportResult
 
 __all__ = ["BadRows", "ImportResult", "export_file", "import_file"]
 

@@ -11,8 +11,8 @@ from ...errors import KnowledgeBaseError
 from ...resources import write_atomically
 from ..entry import entry_to_dict
 from ..reading import SCHEMA_VERSION
+from ..rows import ImportResult, Rows, read_text
 from ..store import KnowledgeBase
-from .rows import ImportResult, Rows, read_text
 
 
 def export_json(kb: KnowledgeBase, path: Path) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..entry import MAXIMUM_NAME
+from ..rows import ImportResult, Rows, read_text, root_parent, sentence_case, slug
 from ..store import KnowledgeBase
-from .rows import ImportResult, Rows, read_text, root_parent, sentence_case, slug
 
 _SCHEME_OF_PREFIX = {
     "UBERON": "UBERON",

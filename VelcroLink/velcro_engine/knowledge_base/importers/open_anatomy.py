@@ -18,10 +18,10 @@ from typing import Any
 from ...errors import KnowledgeBaseError
 from ...resources import write_atomically
 from ..entry import Code, Entry, entry_to_dict
+from ..rows import ImportResult, Rows, by_name, read_text, root_parent, sentence_case, slug
 from ..spelling import fold
 from ..store import KnowledgeBase
 from .json_files import parse
-from .rows import ImportResult, Rows, by_name, read_text, root_parent, sentence_case, slug
 
 _SIDE = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
 _CURIE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,31}):(\S{1,64})\Z")

@@ -17,9 +17,9 @@ from typing import Any
 from ...errors import KnowledgeBaseError
 from ...resources import write_atomically
 from ..entry import OWN_SCHEME, Entry, code_key, entry_to_dict
+from ..rows import ImportResult, Rows, one_line, read_text, root_parent, sentence_case, slug
 from ..store import KnowledgeBase
 from .json_files import parse
-from .rows import ImportResult, Rows, one_line, read_text, root_parent, sentence_case, slug
 
 CONTEXT = "Segmentation category and type - VelcroLink"
 _SCHEMA = (

@@ -16,8 +16,8 @@ from typing import Any
 from ...errors import KnowledgeBaseError
 from ...resources import write_atomically
 from ..entry import FIELDS, Entry, entry_to_dict
+from ..rows import ImportResult, Rows, one_line, read_text, root_parent, slug
 from ..store import KnowledgeBase
-from .rows import ImportResult, Rows, one_line, read_text, root_parent, slug
 
 _LISTS = ("synonyms", "latin", "abbreviations", "modalities", "is_a", "part_of", "places", "links")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "'")

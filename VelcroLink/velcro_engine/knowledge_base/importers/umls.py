@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ...errors import KnowledgeBaseError
 from ..entry import MAXIMUM_DEFINITION, MAXIMUM_NAME
+from ..rows import BadRows, ImportResult, Rows, root_parent, sentence_case, slug
 from ..store import KnowledgeBase
-from .rows import BadRows, ImportResult, Rows, root_parent, sentence_case, slug
 
 MAXIMUM_CONCEPTS = 1_000_000
 _CUI = re.compile(r"C[0-9]{7}\Z")

@@ -22,7 +22,7 @@ from ...model.preprocess import POSITION_CHANNELS
 from .regions import GEOMETRY, box_crops, geometry_features, prompt_boxes, tokens_under_boxes
 
 if TYPE_CHECKING:
-    from ..trainer import Recipe
+    from ..learning.trainer import Recipe
 
 BASELINES = ("clip-whole", "clip-crop", "clip-mask-pool", "sam-token-knn", "box-prior", "velcro")
 WITH_MASKS = ("sam-token-knn", "velcro")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from .networks import Slices
 
 if TYPE_CHECKING:
-    from ..trainer import Batch, Recipe, TrainingState
+    from ..learning.trainer import Batch, Recipe, TrainingState
 
 
 def baseline_loss(
@@ -21,7 +21,7 @@ def baseline_loss(
     if recipe.baseline == "sam-token-knn":
         return _masks_only(state, batch, device)
     if recipe.baseline == "velcro":
-        from ..trainer import velcro_loss
+        from ..learning.trainer import velcro_loss
 
         return velcro_loss(state, recipe, batch, device)
     slices = Slices(batch["image"], batch["position"], batch["modality"])
@@ -44,7 +44,7 @@ def baseline_loss(
 def _masks_only(
     state: TrainingState, batch: Batch, device: str
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    from ..trainer import segmentation_loss
+    from ..learning.trainer import segmentation_loss
 
     network = state.network
     with torch.autocast(device.split(":")[0], dtype=torch.bfloat16):

@@ -17,8 +17,8 @@ from ...model.network import Encoded, VelcroNetwork
 from ...resources import atomic_path
 
 if TYPE_CHECKING:
-    from ..slice_sampler import SliceSampler
-    from ..trainer import Recipe
+    from ..data.slice_sampler import SliceSampler
+    from ..learning.trainer import Recipe
 
 BANK = "bank.safetensors"
 NEIGHBOURS = 15
@@ -74,7 +74,7 @@ def write_bank(
     log: Callable[[str], None],
 ) -> None:
     """Draw training regions until the bank is full and write their tokens."""
-    from ..trainer import collate
+    from ..learning.trainer import collate
 
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     count = step = 0
