@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from velcro_engine.commands.cli import main as velcrolink
-from velcro_engine.training.commands.train import RECIPES
+from velcro_engine.training.recipes.recipe import RECIPES
 
 DEPARTMENT = "cxr_"
 GROUPS = ("headline", "fine", "brain", "lesion", "ct", "cxr", "us", "zero_shot")

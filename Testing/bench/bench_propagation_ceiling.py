@@ -1,5 +1,5 @@
 """What propagation would reach were every slice's box right: the look in three directions
-(`propagate_views`) from the labels' own boxes instead of the walk's.
+(`propagation.views`) from the labels' own boxes instead of the walk's.
 
 python Testing/bench/bench_propagation_ceiling.py --data ../shared/data [--model DIR] [--every 3]
 Large structures of the dev brains, every third one. Prints a row a brain and the mean 3-D Dice.
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from velcro_engine.imaging.slices import anatomical_axes, cut_plane, labels_to_slice
+from velcro_engine.imaging.slice_voxels import labels_to_slice
+from velcro_engine.imaging.slices import anatomical_axes, cut_plane
 from velcro_engine.linking.linker import open_linker
 from velcro_engine.messages.propagation import Rules
 from velcro_engine.propagation.propagate import propagate

@@ -40,7 +40,8 @@ def main() -> None:
     figures: dict = {"time": time_of_brain(args)}
     print(json.dumps(figures["time"]))
     if not args.only_time:
-        from velcro_engine.training.commands.cli import Progress, print_metrics
+        from velcro_engine.console.progress import Progress
+        from velcro_engine.training.commands.cli import print_metrics
         from velcro_engine.training.measuring.review_evaluation import evaluate_review
 
         with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-import velcro_engine.model.runtime as runtime
+import velcro_engine.model.opening as runtime
 from velcro_engine.worker import process as worker
 
 

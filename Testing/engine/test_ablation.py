@@ -19,8 +19,10 @@ from velcro_engine.model.text_tokenizer import TextTokenizer
 from velcro_engine.model.text_tower import TextConfig, TextGraph, TextTower
 from velcro_engine.training.commands.cli import add_arguments
 from velcro_engine.training.commands.export import save_tower
+from velcro_engine.training.data.batches import collate
 from velcro_engine.training.data.slice_sampler import SliceSampler
 from velcro_engine.training.data.vocabulary import learn_merges, write_merges
+from velcro_engine.training.learning.checkpoints import save_checkpoint
 from velcro_engine.training.learning.report_alignment import (
     ReportAlignment,
     ReportWeights,
@@ -28,7 +30,7 @@ from velcro_engine.training.learning.report_alignment import (
     relevance_loss,
     spoken_sentences,
 )
-from velcro_engine.training.learning.trainer import collate, new_state, save_checkpoint
+from velcro_engine.training.learning.training_state import new_state
 from velcro_engine.training.measuring.region_features import RecordingNetwork, RegionFeatures
 
 FINDINGS = {

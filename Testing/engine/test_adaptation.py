@@ -17,13 +17,13 @@ from velcro_engine.imaging.reading import read_volume
 from velcro_engine.imaging.segmentation_file import Segment, write_segmentation
 from velcro_engine.imaging.volume import Volume
 from velcro_engine.knowledge_base import load_knowledge_base
-from velcro_engine.model.runtime import open_runtime
+from velcro_engine.model.opening import open_runtime
 from velcro_engine.training.commands.export import export_command
 from velcro_engine.training.commands.train import train_command
 from velcro_engine.training.data.slicer_cases import image_of, load_segmented_cases
 from velcro_engine.training.learning.adaptation import Start, mixed_with_start
 from velcro_engine.training.learning.bundled_weights import read_bundled_model
-from velcro_engine.training.learning.trainer import load_checkpoint
+from velcro_engine.training.learning.checkpoints import load_checkpoint
 
 OLD = ["hippocampus", "thalamus"]
 

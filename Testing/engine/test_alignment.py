@@ -15,8 +15,10 @@ pytest.importorskip("timm", reason="training needs the training extras")
 
 from velcro_engine.messages.request import Foreground
 from velcro_engine.model.preprocess import Letterbox, position_map
+from velcro_engine.training.data.batches import collate
 from velcro_engine.training.data.slice_sampler import SliceSampler
-from velcro_engine.training.learning.trainer import collate, new_state, train, train_step
+from velcro_engine.training.learning.trainer import train, train_step
+from velcro_engine.training.learning.training_state import new_state
 from velcro_engine.training.losses.alignment_objectives import (
     Kinship,
     RegionWords,

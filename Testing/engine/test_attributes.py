@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
-from velcro_engine.linking.attributes import convex_hull, diameters, measure, place
+from velcro_engine.imaging.diameters import convex_hull, diameters
+from velcro_engine.linking.attributes import measure, place
 from velcro_engine.messages.request import Foreground, SliceRequest
 
 FORE = Foreground((0.0, 0.0, 0.0), (60.0, 80.0, 70.0))

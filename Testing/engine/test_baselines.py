@@ -26,12 +26,9 @@ from velcro_engine.training.baseline_models.regions import (
 )
 from velcro_engine.training.baseline_models.token_bank import TokenBank, shares_over_entries
 from velcro_engine.training.data.slice_sampler import SliceSampler
-from velcro_engine.training.learning.trainer import (
-    StepBatches,
-    load_checkpoint,
-    new_state,
-    train_step,
-)
+from velcro_engine.training.learning.checkpoints import load_checkpoint
+from velcro_engine.training.learning.trainer import StepBatches, train_step
+from velcro_engine.training.learning.training_state import new_state
 from velcro_engine.training.measuring.baselines import baseline_run, start_encoder
 from velcro_engine.training.measuring.link_evaluation import TOP
 

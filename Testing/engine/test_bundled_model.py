@@ -13,7 +13,8 @@ import SimpleITK as sitk
 
 from velcro_engine.commands import cli
 from velcro_engine.imaging.reading import read_volume
-from velcro_engine.imaging.slices import anatomical_axes, cut_plane, cut_slice, labels_to_slice
+from velcro_engine.imaging.slice_voxels import labels_to_slice
+from velcro_engine.imaging.slices import anatomical_axes, cut_plane, cut_slice
 from velcro_engine.linking.linker import open_linker
 
 DATA = os.environ.get("VELCROLINK_DATA")

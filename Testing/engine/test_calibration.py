@@ -8,7 +8,8 @@ import pytest
 import tiny_cases
 from velcro_engine.commands import cli
 from velcro_engine.imaging.slices import Slice
-from velcro_engine.model.runtime import Calibration, model_folder
+from velcro_engine.model.folder import model_folder
+from velcro_engine.model.runtime import Calibration
 from velcro_engine.training.commands.calibrate import background_box
 from velcro_engine.training.measuring.calibration import (
     BACKGROUND,

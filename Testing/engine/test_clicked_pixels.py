@@ -107,7 +107,7 @@ def test_shares_between_pixels_are_interpolated_and_end_at_the_edge():
 
 @pytest.mark.usefixtures("own_home")
 def test_the_benchmark_measures_what_the_user_gets(bundled):
-    from velcro_engine.model.runtime import open_runtime
+    from velcro_engine.model.opening import open_runtime
 
     linker = Linker(open_runtime(), bundled)
     rng = np.random.default_rng(5)

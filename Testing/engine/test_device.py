@@ -12,7 +12,7 @@ from velcro_engine.errors import InputError, ModelError
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 from velcro_engine.model import onnx_runtime  # noqa: E402
-from velcro_engine.model.runtime import open_runtime  # noqa: E402
+from velcro_engine.model.opening import open_runtime  # noqa: E402
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import pytest
 from test_cases_store import MODEL, vector
 from velcro_engine.cases import Item, Place
 from velcro_engine.cases.record import Hit
-from velcro_engine.commands.draft import checked_wording
-from velcro_engine.drafting.check import strike_unsupported
+from velcro_engine.drafting.check import checked_wording, strike_unsupported
 from velcro_engine.drafting.draft import NOTICE, draft_document, draft_report, draft_text
-from velcro_engine.drafting.language_model import is_local, prompt_of, reword
+from velcro_engine.drafting.language_model import prompt_of, reword
 from velcro_engine.errors import InputError
 from velcro_engine.knowledge_base import active_paths, load_knowledge_base
+from velcro_engine.messages.addresses import is_local
 from velcro_engine.messages.result import LinkedEntry, LinkResult
 
 

@@ -5,7 +5,8 @@ import pytest
 
 import tiny_cases
 from velcro_engine.imaging.reading import read_volume
-from velcro_engine.imaging.slices import anatomical_slices, labels_to_slice
+from velcro_engine.imaging.slice_voxels import labels_to_slice
+from velcro_engine.imaging.slices import anatomical_slices
 from velcro_engine.training.data.benchmark_samples import (
     case_slices,
     loosened,

@@ -11,8 +11,9 @@ from test_volume import sitk_image
 from velcro_engine.commands import ground as ground_command
 from velcro_engine.commands.cli import main
 from velcro_engine.errors import InputError
-from velcro_engine.finding.grounding import connected, ground, merged, view_slice
+from velcro_engine.finding.grounding import ground, merged, view_slice
 from velcro_engine.finding.phrases import read_phrase
+from velcro_engine.finding.proposals import connected
 from velcro_engine.knowledge_base import active_paths, load_knowledge_base
 from velcro_engine.knowledge_base.search import SearchIndex
 from velcro_engine.knowledge_base.store import KnowledgeBase

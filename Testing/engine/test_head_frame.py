@@ -19,20 +19,13 @@ from velcro_engine.head.frame import (
     heed_head,
     with_head,
 )
+from velcro_engine.head.turns import is_far, turn_matrix, turn_vector
 from velcro_engine.imaging.reading import read_volume
 from velcro_engine.imaging.slices import cut_slice
 from velcro_engine.imaging.volume import make_volume
 from velcro_engine.linking.linker import open_linker
 from velcro_engine.linking.ranking import right_of_middle, side_of
-from velcro_engine.messages.head_cuts import (
-    LEVELS,
-    PLANES,
-    can_hold_head,
-    head_cuts,
-    is_far,
-    turn_matrix,
-    turn_vector,
-)
+from velcro_engine.messages.head_cuts import LEVELS, PLANES, can_hold_head, head_cuts
 from velcro_engine.messages.request import Foreground, SliceRequest
 from velcro_engine.model.preprocess import Letterbox, position_map
 from velcro_engine.worker import head_handler

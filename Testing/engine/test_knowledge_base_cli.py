@@ -110,7 +110,7 @@ class Tower:
 @pytest.mark.filterwarnings("ignore:Local mode")
 def test_entries_are_found_by_their_texts_here_and_on_a_server(kb, tmp_path, monkeypatch):
     pytest.importorskip("qdrant_client", reason="qdrant-client is optional and not installed")
-    runtime = pytest.importorskip("velcro_engine.model.runtime")
+    runtime = pytest.importorskip("velcro_engine.model.opening")
     monkeypatch.setattr(runtime, "open_runtime", lambda model: Tower())
     small = tmp_path / "small.json"
     kb("export", small)

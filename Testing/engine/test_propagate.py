@@ -62,7 +62,8 @@ def test_it_ends_at_the_border_of_the_volume(linker, plane):
     block = make_volume(array, MATRIX, "MR")
     mask = None
     start = {"axial": 6, "coronal": 20, "sagittal": 20}[plane]
-    from velcro_engine.imaging.slices import cut_plane, labels_to_slice
+    from velcro_engine.imaging.slice_voxels import labels_to_slice
+    from velcro_engine.imaging.slices import cut_plane
 
     mask = labels_to_slice(
         (array == 200).astype(np.uint8), cut_plane(block, plane, index=start), block

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from velcro_engine.errors import Cancelled
-from velcro_engine.imaging.slices import anatomical_axes, cut_plane, labels_to_slice
+from velcro_engine.imaging.slice_voxels import labels_to_slice
+from velcro_engine.imaging.slices import anatomical_axes, cut_plane
 from velcro_engine.imaging.volume import make_volume
 from velcro_engine.propagation.views import seen_from_all_sides
 from velcro_engine.propagation.walk import Walk

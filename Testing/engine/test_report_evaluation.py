@@ -230,7 +230,7 @@ def test_retrieval_command_takes_the_text_tower_of_a_model(reports, tmp_path, mo
         def embed_text(self, texts):
             return embed_text(texts)[:, :64]
 
-    monkeypatch.setattr("velcro_engine.model.runtime.open_runtime", lambda model: Runtime())
+    monkeypatch.setattr("velcro_engine.model.opening.open_runtime", lambda model: Runtime())
     out = tmp_path / "out"
     options = ["--task", "report-retrieval", "--model", "bundled"]
     assert main(["evaluate", *options, "--data", str(reports), "--out", str(out)]) == 0

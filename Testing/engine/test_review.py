@@ -13,12 +13,9 @@ from velcro_engine.review import review_segmentation
 from velcro_engine.review.flags import Evidence, judge
 from velcro_engine.review.sides import contradiction, find_middle
 from velcro_engine.review.table import review_csv, review_document
-from velcro_engine.segmentations.placing import (
-    NamedSegment,
-    StoredSegmentation,
-    place_on_volume,
-)
+from velcro_engine.segmentations.placing import place_on_volume
 from velcro_engine.segmentations.shapes import cut_out, measure_shape
+from velcro_engine.segmentations.stored import NamedSegment, StoredSegmentation
 
 SHAPE = (60, 70, 80)
 MATRIX = np.diag([-1.0, 1.0, 1.0, 1.0])  # I runs to the patient's left

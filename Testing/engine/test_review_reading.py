@@ -9,7 +9,6 @@ from velcro_engine.imaging.segmentation_file import Segment, write_segmentation
 from velcro_engine.imaging.volume import make_volume
 from velcro_engine.knowledge_base import load_knowledge_base
 from velcro_engine.knowledge_base.entry import Code
-from velcro_engine.review import read_segmentation
 from velcro_engine.segmentations.names import (
     DIFFERENT,
     RELATED,
@@ -18,7 +17,9 @@ from velcro_engine.segmentations.names import (
     NameReader,
     agreement,
 )
-from velcro_engine.segmentations.placing import NamedSegment, image_of
+from velcro_engine.segmentations.placing import image_of
+from velcro_engine.segmentations.reading import read_segmentation
+from velcro_engine.segmentations.stored import NamedSegment
 
 SHAPE = (20, 24, 28)
 

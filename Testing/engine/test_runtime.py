@@ -6,12 +6,9 @@ import json
 import pytest
 
 from velcro_engine.errors import InputError, ModelError
-from velcro_engine.model.runtime import (
-    bundled_model_path,
-    calibration_of,
-    model_folder,
-    open_runtime,
-)
+from velcro_engine.model.folder import bundled_model_path, model_folder
+from velcro_engine.model.opening import open_runtime
+from velcro_engine.model.runtime import calibration_of
 
 
 @pytest.fixture

@@ -18,14 +18,11 @@ from velcro_engine.linking.linker import open_linker
 from velcro_engine.messages.request import SliceRequest
 from velcro_engine.training.commands.export import export_command
 from velcro_engine.training.commands.train import shortened
+from velcro_engine.training.learning.checkpoints import load_checkpoint, save_checkpoint
 from velcro_engine.training.learning.sam_checkpoint import sam_recipe
-from velcro_engine.training.learning.trainer import (
-    Recipe,
-    learning_rate,
-    load_checkpoint,
-    new_state,
-    save_checkpoint,
-)
+from velcro_engine.training.learning.trainer import learning_rate
+from velcro_engine.training.learning.training_state import new_state
+from velcro_engine.training.recipes.recipe import Recipe
 
 
 def test_run_with_a_sam_backbone_is_exported_and_links(tmp_path, small_sam):  # noqa: F811

@@ -8,14 +8,13 @@ from scipy import ndimage
 
 from affines import AFFINES, matrix, rotation, volume_of
 from velcro_engine.errors import GeometryError, InputError
+from velcro_engine.imaging.slice_voxels import labels_to_slice, mask_to_voxels
 from velcro_engine.imaging.slices import (
     anatomical_axes,
     anatomical_slices,
     cut_matrix,
     cut_plane,
     cut_slice,
-    labels_to_slice,
-    mask_to_voxels,
 )
 from velcro_engine.imaging.volume import make_volume
 from velcro_engine.messages.request import plane_of

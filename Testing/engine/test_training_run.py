@@ -14,19 +14,14 @@ from segment_anything.build_sam import _build_sam
 import tiny_cases
 from velcro_engine.errors import InputError, ModelError
 from velcro_engine.model.network import VelcroNetwork
+from velcro_engine.model.opening import open_runtime
 from velcro_engine.model.preprocess import MAXIMUM_POINTS, ModelInput
-from velcro_engine.model.runtime import open_runtime
 from velcro_engine.training.commands.train import train_command
 from velcro_engine.training.data.slice_sampler import SliceSampler
+from velcro_engine.training.learning.checkpoints import load_checkpoint, save_checkpoint
 from velcro_engine.training.learning.sam_checkpoint import open_sam, sam_recipe
-from velcro_engine.training.learning.trainer import (
-    StepBatches,
-    load_checkpoint,
-    new_state,
-    save_checkpoint,
-    train,
-    train_step,
-)
+from velcro_engine.training.learning.trainer import StepBatches, train, train_step
+from velcro_engine.training.learning.training_state import new_state
 
 # int8 weights, one scale a channel, against float32: cosines of region embeddings, mask logits
 COSINE_TOLERANCE = 0.02

@@ -18,8 +18,8 @@ from velcro_engine.reports.triplets import (
     score_matrix,
     score_pair,
     triplet_batches,
-    triplet_loss,
 )
+from velcro_engine.training.losses.triplets import triplet_loss
 
 
 def meta(**findings):

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from velcro_engine.model.network_parts import NetworkConfig
 from velcro_engine.training.data.case_data import load_case
-from velcro_engine.training.learning.trainer import Recipe
+from velcro_engine.training.recipes.recipe import Recipe
 
 SIZE = 64
 NETWORK = NetworkConfig(size=SIZE, width=32, embedding=32, heads=4, mlp=64)
@@ -170,7 +170,7 @@ def exported_network(entities: int = 0):
     """The untrained network that `write_model` exports."""
     import torch
 
-    from velcro_engine.training.learning.trainer import new_network
+    from velcro_engine.training.learning.training_state import new_network
 
     torch.manual_seed(2)
     network = new_network(recipe(), entities=entities).eval()

@@ -62,7 +62,7 @@ def makePanel():
 
     yield make
     for panel in panels:
-        process = panel.client._process
+        process = panel.client._life.process
         panel.client.stop(0.0)
         if process is not None:
             assert process.waitUntilGone(PATIENCE)
@@ -195,7 +195,7 @@ class TestLink:
         panel = makePanel({"linkSeconds": NEVER})
         panel.client.link(placed(sliceSeed=1))
         panel.until(lambda: panel.progress)
-        panel.client._commandLine[-1] = "{}"
+        panel.client._life.commandLine[-1] = "{}"
         panel.client.link(placed(sliceSeed=2))
         running = panel.client._inFlight
         panel.until(lambda: panel.client._inFlight not in (None, running))
@@ -347,7 +347,7 @@ class TestCancel:
         panel.client.cancel()
         untilGone(pid)
         assert panel.client.state is EngineState.CANCELLED
-        panel.client._commandLine[-1] = "{}"
+        panel.client._life.commandLine[-1] = "{}"
         panel.client.link(placed())
         panel.until(lambda: panel.linked)
 
@@ -381,7 +381,7 @@ class TestCrash:
         panel.untilState(EngineState.FAILED)
         assert panel.states.count("restarting") == 1
         assert "Restart" in panel.client.message
-        panel.client._commandLine[-1] = "{}"
+        panel.client._life.commandLine[-1] = "{}"
         panel.client.restart()
         panel.client.link(placed())
         panel.until(lambda: panel.linked)
@@ -431,7 +431,7 @@ class TestEnd:
         for _ in range(10):
             panel = makePanel(start=False)
             panel.client.start()
-            process = panel.client._process
+            process = panel.client._life.process
             panel.client.stop(0.0)
             assert process.waitUntilGone(PATIENCE)
             assert process.pid is None or not isAlive(process.pid)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mrml_scene as ms
-from velcro_engine.imaging import slices
+from velcro_engine.imaging import slice_voxels, slices
 from velcro_engine.imaging.volume import make_volume
 from velcro_engine.messages.result import LinkResult
 from VelcroLinkLib.scene.mask_voxels import maskToVoxels
@@ -222,7 +222,7 @@ def test_voxels_agree_with_the_engines(scene, sliceNode, kind, view):
         None,
         None,
     )
-    theirs = slices.mask_to_voxels(mask, cut, held)
+    theirs = slice_voxels.mask_to_voxels(mask, cut, held)
     if grid.layer is not None:
         np.testing.assert_array_equal(ours, theirs)
     else:

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import numpy as np
 
 import scripted_worker
-from velcro_engine.commands.ground import grounding_document
+from velcro_engine.finding.document import grounding_document
 from velcro_engine.finding.grounding import GroundedRegion, Grounding, tight_box
 from velcro_engine.finding.phrases import read_phrase
 from velcro_engine.messages.request import SliceRequest

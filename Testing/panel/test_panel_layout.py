@@ -81,7 +81,7 @@ def not_installed(driver):
     from VelcroLinkLib.engine.client import EngineState
 
     driver.add_volume()
-    driver.client._enter(EngineState.NOT_INSTALLED)
+    driver.client._life.enter(EngineState.NOT_INSTALLED)
     driver.ui.installOfflineLabel.setVisible(True)
     driver.app.process_events()
 

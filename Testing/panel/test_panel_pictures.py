@@ -189,7 +189,7 @@ def test_pictures_of_the_review_tab(camera, brain):  # noqa: F811
     driver.app.process_events()
     driver.press(review.ui.reviewButton)
     driver.wait_until(lambda: not review.session.isRunning, "the review", 180)
-    driver.wait_until(lambda: not review._toFill, "the table")
+    driver.wait_until(lambda: review.table.isFilled, "the table")
     row = next(row for row in review.session.review.rows if row.segment == "Left putamen")
     assert row.needsLook and row.linked_side == "right"
     at = next(

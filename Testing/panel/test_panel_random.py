@@ -174,7 +174,8 @@ def test_200_random_actions_leave_a_working_panel_and_nothing_behind(driver, slo
     driver.module.cleanup()
     session = driver.session
     assert session.changed.observerCount == 0
-    assert session.Observations == [] and session._watch.Observations == []
+    region = session._region
+    assert region.Observations == [] and region._watch.Observations == []
     assert driver.module.Observations == []
     for signal_of_client in (driver.client.linked, driver.client.loaded, driver.client.progressed):
         assert signal_of_client.observerCount == 0

@@ -26,7 +26,7 @@ def real(application, slot_errors, tmp_path, monkeypatch):
     """The module with the real worker and a model."""
     from driver import Driver, assert_gone
     from velcro_engine.errors import VelcroError
-    from velcro_engine.model.runtime import bundled_model_path
+    from velcro_engine.model.folder import bundled_model_path
 
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     model = os.environ.get("VELCROLINK_TEST_MODEL", "")
@@ -84,7 +84,7 @@ def test_a_roi_on_a_real_brain_gives_mask_entries_and_cards(real, brain):
 
 
 def test_the_head_of_a_turned_brain_is_found_and_heeded(real, brain):
-    from velcro_engine.messages.head_cuts import turn_matrix, turn_vector
+    from velcro_engine.head.turns import turn_matrix, turn_vector
     from VelcroLinkLib.scene.volume_geometry import volumeFingerprint
 
     turn = np.eye(4)

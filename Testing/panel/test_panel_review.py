@@ -82,7 +82,7 @@ class Review:
         self.wait_filled()
 
     def wait_filled(self):
-        self.driver.wait_until(lambda: not self.panel._toFill, "the table")
+        self.driver.wait_until(lambda: self.panel.table.isFilled, "the table")
 
     def cell(self, row, column):
         return self.ui.reviewTable.item(row, column).text()

@@ -1,0 +1,5 @@
+"""The Cases tab: similar cases in a table."""
+
+__all__ = [
+    "panel",
+]

@@ -1,0 +1,5 @@
+"""The Find tab: a phrase, its regions outlined."""
+
+__all__ = [
+    "panel",
+]

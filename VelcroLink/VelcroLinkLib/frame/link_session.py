@@ -2,7 +2,7 @@
 
 The session knows MRML and the engine client, but no widget: the panel shows it and calls it. It is
 attached to the module's parameter node and detached when the scene closes; in between, every change
-of the RoI asks for a new link.
+of the RoI (`chosen_region`) asks for a new link.
 """
 
 from __future__ import annotations
@@ -14,11 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
-from slicer.util import VTKObservationMixin
 
 from velcro_engine.errors import VelcroError
 from velcro_engine.messages.result import LinkResult
@@ -26,20 +23,15 @@ from velcro_engine.messages.result import LinkResult
 from ..engine.client import EngineClient, EngineState
 from ..engine.head_frames import HeadFrames
 from ..engine.observable import Signal
-from ..scene.placement import POINT_CLASS, ROI_CLASS, Placement, controlPointRas, isOwnPrompt
-from ..scene.roi_geometry import clampRoiDepth
-from ..scene.scene_watch import SceneWatch
+from ..scene.placement import POINT_CLASS, ROI_CLASS, controlPointRas
 from ..scene.segmentation_result import clearPreview, showPreview
 from ..scene.slice_request import PlacedRequest, SliceRequestBuilder
-from ..scene.slice_views import PromptView, sliceSpacing, suggestedVolume, volumeShownIn
-from ..scene.volume_geometry import volumeFingerprint
+from .chosen_region import ChosenRegion
 from .link_outcome import Notice, Outcome
 from .state import savedFrom, savedLink, saveLink
 
-LINK_DELAY_MS = 15  # gathers the many events of one mouse move into one request
 
-
-class LinkSession(VTKObservationMixin):
+class LinkSession:
     """See the module's docstring. `changed` is emitted whenever there is something new to show.
 
     outcome: what the last link gave. placed, result: the question and the answer behind it, None
@@ -47,34 +39,24 @@ class LinkSession(VTKObservationMixin):
     """
 
     def __init__(self, client: EngineClient) -> None:
-        VTKObservationMixin.__init__(self)
         self.changed = Signal("changed")
         self.client = client
-        self.parameters: Any = None
         self.notice: Notice | None = None
         self.outcome: Outcome | None = None
         self.placed: PlacedRequest | None = None
         self.result: LinkResult | None = None
-        self.volumeNode: Any = None
-        self.promptNode: Any = None
         self._askedAt = 0.0
         self.heads = HeadFrames(client)
         self._builder = SliceRequestBuilder(self.heads)
-        self._watch = SceneWatch(
-            promptMoved=self._linkSoon,
+        self._region = ChosenRegion(
+            due=self.link,
+            changed=self.changed.emit,
+            volumeLeaving=self._onVolumeLeaving,
+            volumeTaken=self._onVolumeTaken,
             volumeChanged=self._onVolumeChanged,
-            removed=self._onNodesRemoved,
-            volumeAdded=self._suggestSoon,
+            volumeRemoved=self._onVolumeRemoved,
+            promptGone=self._removePreview,
         )
-        self._view = PromptView(entered=lambda node: self._placement.alignWith(node))
-        self._placement = Placement(
-            placed=self._onPlaced,
-            abandoned=self.changed.emit,
-            currentView=lambda: self._view.active.sliceNode,
-        )
-        self._timer = _singleShotTimer(LINK_DELAY_MS, self.link)
-        # A volume that is being added has no voxels yet, and no view shows it yet.
-        self._suggestTimer = _singleShotTimer(0, self._suggestVolume)
         self._subscriptions = (
             (client.linked, self._onLinked),
             (client.linkFailed, self._onLinkFailed),
@@ -89,33 +71,19 @@ class LinkSession(VTKObservationMixin):
     def attach(self, parameters: Any) -> None:
         """Work with this parameter node (volume, roi, point, threshold) from now on."""
         self.detach()
-        self.parameters = parameters
-        self._view.start()
-        self._watch.start()
-        self._suggestVolume()
-        self._followVolume()
-        saved = savedLink(parameters.parameterNode, self.volumeNode) if self.volumeNode else None
-        if saved is not None:
-            self.outcome = Outcome.fromSaved(saved)
-        self._followPrompt(linkIt=saved is None)
-        self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
+        self._region.start(parameters, isAnswered=self._recall)
         self.changed.emit()
 
     def detach(self) -> None:
         """Let go of the scene: it is closing, the module is reloaded, or Slicer quits."""
         if self.parameters is None:
             return
-        self._timer.stop()
-        self._suggestTimer.stop()
-        self._placement.stop()
-        self._view.stop()
-        self._watch.stop()
-        self.removeObservers()
+        self._region.stop()
         if self.client.state is EngineState.LINKING:
             self.client.cancel()
         self._builder.forget()
         self.heads.forget()
-        self.parameters = self.volumeNode = self.promptNode = None
+        self._region.forget()
         self._clearOutcome()
         self.notice = None
         self.changed.emit()
@@ -130,9 +98,24 @@ class LinkSession(VTKObservationMixin):
 
     # --- what the panel asks about --------------------------------------------------------------
     @property
+    def parameters(self) -> Any:
+        """The parameter node, None while detached."""
+        return self._region.parameters
+
+    @property
+    def volumeNode(self) -> Any:
+        """The volume to link in, None when none is chosen."""
+        return self._region.volumeNode
+
+    @property
+    def promptNode(self) -> Any:
+        """The RoI or point to link, None when there is none."""
+        return self._region.promptNode
+
+    @property
     def isPlacing(self) -> str:
         """Class name of the markup being placed, "" when none is."""
-        return self._placement.nodeClass
+        return self._region.placing
 
     @property
     def isLinking(self) -> bool:
@@ -151,12 +134,7 @@ class LinkSession(VTKObservationMixin):
 
     def isCurrent(self, placed: PlacedRequest) -> bool:
         """Whether an answer to this question may still be shown: the volume is there, unchanged."""
-        return (
-            self.volumeNode is not None
-            and self.promptNode is not None
-            and self.volumeNode.GetID() == placed.volumeId
-            and volumeFingerprint(self.volumeNode) == placed.fingerprint
-        )
+        return self._region.isStill(placed)
 
     # --- what the user does -------------------------------------------------------------------
     def placeRoi(self) -> None:
@@ -166,25 +144,25 @@ class LinkSession(VTKObservationMixin):
         self._startPlacing(POINT_CLASS)
 
     def stopPlacing(self) -> None:
-        self._placement.stop()
+        self._region.stopPlacing()
         self.changed.emit()
 
     def cancel(self) -> None:
         """Stop placing, waiting and linking. What was shown before stays."""
-        self._timer.stop()
-        self._placement.stop()
+        self._region.stopWaiting()
+        self._region.stopPlacing()
         self.client.cancel()
         self.changed.emit()
 
     def link(self) -> None:
         """Ask what the current RoI or point shows. Anything wrong with it becomes a notice."""
-        self._timer.stop()
+        self._region.stopWaiting()
         if self.parameters is None or self.promptNode is None:
             return
         if self.volumeNode is None:
             self.notify("warning", _("Choose the volume to link in."))
             return
-        self._watch.takeNote()
+        self._region.takeNote()
         try:
             self.placed = self._buildRequest()
         except VelcroError as error:
@@ -206,39 +184,39 @@ class LinkSession(VTKObservationMixin):
         self.notice = Notice(kind, text) if text else None
         self.changed.emit()
 
-    # --- parameter node and scene ---------------------------------------------------------------
-    def _onParametersModified(self, _caller: Any, _event: Any) -> None:
+    def _startPlacing(self, nodeClass: str) -> None:
         if self.parameters is None:
             return
-        self._followVolume()
-        self._followPrompt()
+        self._region.suggestVolume()
+        if self.volumeNode is None:
+            self.notify("warning", _("Load a volume first."))
+            return
+        self.notice = None
+        self.client.start()  # the model loads while the user draws
+        self._region.place(nodeClass)
         self.changed.emit()
 
-    def _followVolume(self) -> None:
-        volumeNode = self.parameters.volume
-        if volumeNode is self.volumeNode:
-            return
+    def _buildRequest(self) -> PlacedRequest:
+        sliceNode = self._region.sliceNode()
+        if self.promptNode.GetClassName() == ROI_CLASS:
+            return self._builder.fromRoi(sliceNode, self.volumeNode, self.promptNode)
+        return self._builder.fromPoint(sliceNode, self.volumeNode, controlPointRas(self.promptNode))
+
+    # --- what the region does to the answers ------------------------------------------------------
+    def _recall(self) -> bool:
+        """Show the link that was saved with the scene; False when the volume has none."""
+        saved = savedLink(self.parameters.parameterNode, self.volumeNode)
+        if saved is not None:
+            self.outcome = Outcome.fromSaved(saved)
+        return saved is not None
+
+    def _onVolumeLeaving(self) -> None:
         self._removePreview()
         self.notice = None
-        self.volumeNode = volumeNode
-        self._watch.followVolume(volumeNode)
-        self.heads.stop()
-        if volumeNode is not None and self.promptNode is not None:
-            self._linkSoon()
-        self._lookForHead()
 
-    def _followPrompt(self, linkIt: bool = True) -> None:
-        promptNode = self.parameters.roi or self.parameters.point
-        if promptNode is self.promptNode:
-            return
-        self.promptNode = promptNode
-        self._watch.followPrompt(promptNode)
-        if promptNode is None:
-            self._removePreview()
-        elif linkIt:
-            if not isOwnPrompt(promptNode) and promptNode.GetClassName() == ROI_CLASS:
-                self._view.bringIntoView(promptNode)
-            self._linkSoon()
+    def _onVolumeTaken(self) -> None:
+        self.heads.stop()
+        self._lookForHead()
 
     def _onVolumeChanged(self) -> None:
         if self.placed is None and self.outcome is None:
@@ -249,63 +227,10 @@ class LinkSession(VTKObservationMixin):
             "information", _("The volume has changed. Press Link again to link the new image.")
         )
 
-    def _onNodesRemoved(self, volumeIsGone: bool, promptIsGone: bool) -> None:
-        if volumeIsGone:
-            self.volumeNode = None
-            self.heads.stop()
-            self._watch.followVolume(None)
-            self._clearOutcome()
-            self.notice = Notice("information", _("The volume was removed. Choose another one."))
-        if promptIsGone:
-            self.promptNode = None
-            self._watch.followPrompt(None)
-            self._removePreview()
-        self.changed.emit()
-
-    # --- placing ------------------------------------------------------------------------------
-    def _startPlacing(self, nodeClass: str) -> None:
-        if self.parameters is None:
-            return
-        self._suggestVolume()
-        if self.volumeNode is None:
-            self.notify("warning", _("Load a volume first."))
-            return
-        self.notice = None
-        self.client.start()  # the model loads while the user draws
-        self._placement.start(nodeClass)
-        self.changed.emit()
-
-    def _onPlaced(self, node: Any) -> None:
-        sliceNode = self._view.takeActive()
-        isRoi = node.GetClassName() == ROI_CLASS
-        if isRoi and sliceNode is not None:
-            clampRoiDepth(node, sliceNode, max(sliceSpacing(sliceNode), 1.0))
-        shown = suggestedVolume(sliceNode)
-        with slicer.util.NodeModify(self.parameters):
-            if shown is not None and volumeShownIn(sliceNode) is shown:
-                self.parameters.volume = shown  # the user drew on what is seen there
-            self.parameters.roi = node if isRoi else None
-            self.parameters.point = None if isRoi else node
-
-    # --- asking -------------------------------------------------------------------------------
-    def _suggestSoon(self) -> None:
-        self._suggestTimer.start()
-
-    def _suggestVolume(self) -> None:
-        """Preselect the volume of the active slice view while none is chosen."""
-        if self.parameters is not None and self.parameters.volume is None:
-            self.parameters.volume = suggestedVolume(self._view.active.sliceNode)
-            self.changed.emit()
-
-    def _linkSoon(self) -> None:
-        if not self._timer.isActive():
-            self._timer.start()
-
-    def _buildRequest(self) -> PlacedRequest:
-        sliceNode = self._view.sliceNode(self.volumeNode, self.promptNode)
-        if self.promptNode.GetClassName() == ROI_CLASS:
-            return self._builder.fromRoi(sliceNode, self.volumeNode, self.promptNode)
-        return self._builder.fromPoint(sliceNode, self.volumeNode, controlPointRas(self.promptNode))
+    def _onVolumeRemoved(self) -> None:
+        self.heads.stop()
+        self._clearOutcome()
+        self.notice = Notice("information", _("The volume was removed. Choose another one."))
 
     # --- answers ------------------------------------------------------------------------------
     def _onLinked(self, result: LinkResult, placed: PlacedRequest) -> None:
@@ -371,11 +296,3 @@ def _warmUp() -> None:
     """numpy imports half of itself with the first percentile. That must not be on the main thread
     and in the middle of the first link. Touches neither MRML nor Qt."""
     np.percentile(np.zeros(4, dtype=np.float32), [1.0, 99.0])
-
-
-def _singleShotTimer(milliseconds: int, slot: Any) -> Any:
-    timer = qt.QTimer()
-    timer.setSingleShot(True)
-    timer.setInterval(milliseconds)
-    timer.connect("timeout()", slot)
-    return timer

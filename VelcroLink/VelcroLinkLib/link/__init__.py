@@ -1,0 +1,6 @@
+"""The Link tab: place a RoI, read the cards, accept or correct."""
+
+__all__ = [
+    "decisions",
+    "panel",
+]

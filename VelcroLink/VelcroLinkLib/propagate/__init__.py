@@ -1,0 +1,6 @@
+"""The Propagate section of the Link tab: run, corrections, the segment it makes."""
+
+__all__ = [
+    "action",
+    "panel",
+]

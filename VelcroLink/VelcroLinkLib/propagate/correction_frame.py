@@ -1,4 +1,4 @@
-"""The widgets with which a propagated segment is corrected; what they do is `propagate_corrections`."""
+"""The widgets with which a propagated segment is corrected; what they do is `panel`."""
 
 from __future__ import annotations
 

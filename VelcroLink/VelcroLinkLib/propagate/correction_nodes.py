@@ -1,7 +1,7 @@
 """Points that correct a propagated segment: two point lists of the scene for each segment, one for
 what belongs to it (+) and one for what does not (-).
 
-They are saved with the scene, as the region that the segment was grown from is (`propagate_start`):
+They are saved with the scene, as the region that the segment was grown from is (`start`):
 who opens it another day sees what was corrected, and can go on or take a point back. Two lists, not
 one with a label for each point: a list has one colour and shape, and what a point means cannot be
 lost by what the Markups module lets the user do with a point (select, rename, reorder).

@@ -19,9 +19,9 @@ from velcro_engine.errors import InputError, VelcroError
 
 from ..engine.client import EngineClient
 from ..engine.observable import Signal
-from ..review.request import copyVoxels, volumeFields, voxelBytes
 from ..scene.mask_voxels import VoxelMask
 from ..scene.volume_geometry import volumeFingerprint
+from ..scene.volume_message import copyVoxels, volumeFields, voxelBytes
 
 STEP_SECONDS = 0.02  # of copying voxels before Slicer has its turn again
 STEP_LAYERS = 8  # so that a step's bits begin and end with a whole byte

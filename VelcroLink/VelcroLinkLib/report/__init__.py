@@ -1,0 +1,5 @@
+"""The Report tab."""
+
+__all__ = [
+    "panel",
+]

@@ -9,8 +9,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from velcro_engine.drafting.language_model import is_local
 from velcro_engine.errors import VelcroError
+from velcro_engine.messages.addresses import is_local
 
 from ..engine.setup import SETTINGS_GROUP
 from ..frame.tab_widgets import button, offer, titledEdit, wrappingLabel

@@ -1,0 +1,6 @@
+"""The Review tab."""
+
+__all__ = [
+    "panel",
+    "session",
+]

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from velcro_engine.errors import GeometryError, InputError
-from velcro_engine.messages.protocol import MAXIMUM_PAYLOAD, VOLUME_DTYPES
+from velcro_engine.errors import InputError
+from velcro_engine.messages.protocol import MAXIMUM_PAYLOAD
 
 from ..scene.segmentation_voxels import (
     SegmentationVoxels,
@@ -22,13 +22,9 @@ from ..scene.segmentation_voxels import (
     slabs,
 )
 from ..scene.volume_geometry import (
-    greyValues,
-    shownComponent,
-    volumeArray,
     volumeFingerprint,
-    volumeGeometry,
-    volumeModality,
 )
+from ..scene.volume_message import copyVoxels, volumeFields, voxelBytes
 
 
 @dataclass(frozen=True)
@@ -38,37 +34,6 @@ class ReviewQuestion:
     fields: dict[str, Any]
     payload: memoryview
     notices: tuple[str, ...] = ()
-
-
-def volumeFields(volumeNode: Any) -> dict[str, Any]:
-    """The header's "volume". Raises InputError or GeometryError for an image that cannot be used."""
-    geometry = volumeGeometry(volumeNode)
-    if not geometry.isLinear:
-        raise GeometryError("The volume is under a bent transform; harden it first.")
-    array = volumeArray(volumeNode)
-    dtype = "float32" if shownComponent(volumeNode) is None else array.dtype.name
-    return {
-        "id": volumeFingerprint(volumeNode),
-        "name": volumeNode.GetName() or "",
-        "shape": list(array.shape[:3]),
-        "dtype": dtype if dtype in VOLUME_DTYPES else "float64",
-        "ijk_to_ras": geometry.ijkToWorld.tolist(),
-        "modality": volumeModality(volumeNode),
-    }
-
-
-def voxelBytes(fields: dict[str, Any]) -> int:
-    """Size of what `fields` describe."""
-    return int(np.prod(fields["shape"])) * np.dtype(fields["dtype"]).itemsize
-
-
-def copyVoxels(volumeNode: Any, fields: dict[str, Any], target: np.ndarray) -> Iterator[None]:
-    """Copy the image's grey values into `target` (bytes), one step at a time."""
-    array, component = volumeArray(volumeNode), shownComponent(volumeNode)
-    out = target.view(fields["dtype"]).reshape(fields["shape"])
-    for slab in slabs(array.shape[:3]):
-        out[slab] = greyValues(array[slab], component)
-        yield
 
 
 def buildQuestion(volumeNode: Any, segmentationNode: Any) -> Iterator[ReviewQuestion | None]:

@@ -9,6 +9,15 @@ from .library import CaseLibrary, library_path
 from .record import CaseStore, Finding, Hit, Item, LocationCondition, Place, Query
 
 __all__ = [
+    "adding",
+    "deidentify",
+    "library",
+    "library_path",
+    "places",
+    "qdrant_library",
+    "record",
+    "rescue",
+    "summary",
     "CaseLibrary",
     "CaseStore",
     "Finding",
@@ -17,5 +26,4 @@ __all__ = [
     "LocationCondition",
     "Place",
     "Query",
-    "library_path",
 ]

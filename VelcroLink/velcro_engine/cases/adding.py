@@ -14,9 +14,10 @@ from ..knowledge_base import KnowledgeBase
 from ..messages.request import SliceRequest
 from ..messages.result import LinkResult
 from ..model.runtime import Runtime
+from ..reports.language.findings import ReadSentence
 from ..reports.language.mentions import ABSENT, REMOVED
 from ..reports.language.report_file import longest_field
-from ..reports.meta_entities import MAXIMUM_CHARACTERS, ReadSentence, entry_of, read_report
+from ..reports.meta_entities import MAXIMUM_CHARACTERS, entry_of, read_report
 from .deidentify import check_pseudonym, remove_identifiers
 from .places import picture_zone, places_of
 from .record import LONGEST_TEXT, CaseStore, Finding, Item, Place

@@ -7,8 +7,6 @@ libraries give the same answers.
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 import uuid
 from collections.abc import Iterable
@@ -21,7 +19,8 @@ from ..errors import InputError
 from ..knowledge_base import KnowledgeBase
 from ..knowledge_base.qdrant import connect
 from .places import places_of_entry
-from .record import Finding, Hit, Item, LocationCondition, Place, Query, closure
+from .qdrant_points import equals, filter_of_query, item_of_point, payload_of_item
+from .record import Hit, Item, Query
 
 PAGE = 500
 _NO_VECTOR = "without"
@@ -90,14 +89,14 @@ class QdrantCaseLibrary:
             "query_points",
             collection_name=collection,
             query=vector.tolist(),
-            query_filter=_filter(query),
+            query_filter=filter_of_query(query),
             limit=query.limit,
             search_params=models.SearchParams(exact=True),
             with_payload=True,
             with_vectors=True,
         )
         length = float(np.linalg.norm(vector))  # Qdrant's cosine divides by it
-        hits = [Hit(self._item(p), float(p.score) * length) for p in answer.points]
+        hits = [Hit(item_of_point(p, self.address), float(p.score) * length) for p in answer.points]
         return sorted(hits, key=lambda hit: -hit.score)
 
     def correct(self, identifier: int, entry: str, side: str | None, base: KnowledgeBase) -> Item:
@@ -125,7 +124,7 @@ class QdrantCaseLibrary:
         """See `CaseStore.remove_case`."""
         from qdrant_client import models
 
-        chosen = models.Filter(must=[_equals("case", case)])
+        chosen = models.Filter(must=[equals("case", case)])
         removed = 0
         for name in self._collections():
             removed += self._ask(
@@ -186,7 +185,7 @@ class QdrantCaseLibrary:
 
         vector = [1.0] if item.embedding is None else item.embedding.tolist()
         point = models.PointStruct(
-            id=item.identifier, vector=vector, payload=_payload(item, base)
+            id=item.identifier, vector=vector, payload=payload_of_item(item, base)
         )  # fmt: skip
         self._ask("upsert", collection_name=collection, points=[point], wait=True)
 
@@ -203,12 +202,12 @@ class QdrantCaseLibrary:
         for name in self._collections():
             found = self._points(name, [identifier])
             if found:
-                return name, self._item(found[0])
+                return name, item_of_point(found[0], self.address)
         raise InputError(f"The library has no item {identifier}; see 'cases list'.")
 
     def _listed(self, name: str, query: Query) -> list[Hit]:
-        points = self._scroll(name, _filter(query), True, True, query.limit)
-        return [Hit(self._item(point), 0.0) for point in points]
+        points = self._scroll(name, filter_of_query(query), True, True, query.limit)
+        return [Hit(item_of_point(point, self.address), 0.0) for point in points]
 
     def _scroll(
         self, name: str, chosen: Any, payload: Any, vectors: bool, limit: int | None = None
@@ -229,38 +228,6 @@ class QdrantCaseLibrary:
             if offset is None or (limit is not None and given >= limit):
                 return
 
-    def _item(self, point: Any) -> Item:
-        payload = point.payload
-        try:
-            return Item(
-                case=payload["case"],
-                kind=payload["kind"],
-                entry=payload["entry"],
-                side=payload["side"],
-                embedding=np.asarray(point.vector) if payload["model"] else None,
-                model=payload["model"],
-                places=tuple(
-                    Place(p["entry"], p["side"], p["zone"])
-                    for p in payload["places"]
-                    if p["steps"] == 0
-                ),
-                findings=tuple(
-                    Finding(f["entry"], f["side"], tuple(f["qualifiers"]))
-                    for f in payload["findings"]
-                ),
-                attributes=json.loads(payload["attributes"]),
-                text=payload["text"],
-                thumbnail=base64.b64decode(payload["thumbnail"]),
-                plane=payload["plane"],
-                modality=payload["modality"],
-                accepted=bool(payload["accepted"]),
-                identifier=int(point.id),
-            ).checked()
-        except (KeyError, TypeError, ValueError, InputError) as error:
-            raise InputError(
-                f"An item on the server '{self.address}' is damaged; remove it there.", repr(error)
-            ) from error
-
     def _ask(self, method: str, **arguments: Any) -> Any:
         try:
             return getattr(self._client, method)(**arguments)
@@ -270,90 +237,3 @@ class QdrantCaseLibrary:
                 "the key and that it runs.",
                 repr(error),
             ) from error
-
-
-def _payload(item: Item, base: KnowledgeBase | None) -> dict[str, Any]:
-    """Everything of an item; `places` holds each place once for everything it is a part of."""
-    places = [
-        {
-            "entry": place.entry,
-            "within": ancestor,
-            "steps": steps,
-            "side": place.side,
-            "zone": place.zone,
-        }
-        for place in item.places
-        for ancestor, steps in closure(base, place.entry).items()
-    ]
-    return {
-        "case": item.case,
-        "kind": item.kind,
-        "entry": item.entry,
-        "side": item.side,
-        "model": item.model if item.embedding is not None else "",
-        "places": places,
-        "findings": [
-            {"entry": f.entry, "side": f.side, "qualifiers": list(f.qualifiers)}
-            for f in item.findings
-        ],
-        "attributes": json.dumps(item.attributes, ensure_ascii=False, allow_nan=False),
-        "text": item.text,
-        "thumbnail": base64.b64encode(item.thumbnail).decode("ascii"),
-        "plane": item.plane,
-        "modality": item.modality,
-        "accepted": item.accepted,
-    }
-
-
-def _equals(key: str, value: Any) -> Any:
-    from qdrant_client import models
-
-    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
-
-
-def _any(key: str, values: Iterable[str]) -> Any:
-    from qdrant_client import models
-
-    return models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))
-
-
-def _filter(query: Query) -> Any:
-    from qdrant_client import models
-
-    must: list[Any] = []
-    for key in ("kind", "modality", "plane"):
-        if getattr(query, key) is not None:
-            must.append(_equals(key, getattr(query, key)))
-    if query.entries:
-        must.append(_any("entry", query.entries))
-    if query.cases:
-        must.append(_any("case", query.cases))
-    if query.accepted_only:
-        must.append(_equals("accepted", True))
-    if query.findings:
-        must.append(_any("findings[].entry", query.findings))
-    if query.location is not None:
-        must.append(_location(query.location))
-    without = [_any("case", query.without_cases)] if query.without_cases else []
-    return models.Filter(must=must, must_not=without) if must or without else None
-
-
-def _location(condition: LocationCondition) -> Any:
-    """One place must fulfil entry, depth, side and zone together."""
-    from qdrant_client import models
-
-    must: list[Any] = [_any("within", condition.entries)]
-    if condition.depth is not None:
-        steps = models.Range(lte=condition.depth)
-        must.append(models.FieldCondition(key="steps", range=steps))
-    if condition.zone:
-        must.append(_equals("zone", condition.zone))
-    if condition.sides is not None:
-        known = [side for side in condition.sides if side is not None]
-        one_of: list[Any] = [_any("side", known)]
-        if None in condition.sides:
-            one_of.append(models.IsNullCondition(is_null=models.PayloadField(key="side")))
-        must.append(models.Filter(should=one_of))
-    return models.NestedCondition(
-        nested=models.Nested(key="places", filter=models.Filter(must=must))
-    )

@@ -1,0 +1,5 @@
+"""The command line: one file a command, `cli` in front."""
+
+__all__ = [
+    "cli",
+]

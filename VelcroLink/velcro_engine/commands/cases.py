@@ -226,7 +226,7 @@ def _import(args: argparse.Namespace) -> int:
             )
         else:
             from ..cases.adding import add_reports
-            from ..model.runtime import open_runtime
+            from ..model.opening import open_runtime
 
             added = add_reports(
                 store,

@@ -22,7 +22,8 @@ from ..imaging.overlay import enlargement, png_bytes, render_overlay
 from ..imaging.reading import read_volume
 from ..imaging.roi_file import box_between
 from ..imaging.segmentation_file import Segment, colour_of, write_segmentation
-from ..imaging.slices import cut_slice, mask_to_voxels
+from ..imaging.slice_voxels import mask_to_voxels
+from ..imaging.slices import cut_slice
 from ..linking.linker import open_linker
 from ..pages.link import Section, name_with_side, report_page
 from .link import caption, result_document

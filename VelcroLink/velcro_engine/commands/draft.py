@@ -8,22 +8,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..cases.places import condition_of_link
-from ..cases.record import Hit, Query
+from ..cases.record import Hit
 from ..console.command_options import add_kb_argument, add_model_argument
 from ..console.output_folder import check_output_folder, output_folder
 from ..console.slice_options import add_region_arguments, add_slice_arguments, region_request
+from ..drafting.check import checked_wording
 from ..drafting.draft import Draft, draft_document, draft_report, draft_text
+from ..drafting.similar import similar_sentences
 from ..errors import InputError
 from ..head.frame import heed_head
 from ..knowledge_base import KnowledgeBase
-from ..linking.linker import Linker, open_linker
-from ..messages.request import SliceRequest
+from ..linking.linker import open_linker
 from ..messages.result import LinkResult
 from .cases import add_library_argument, open_store
 
 TEXT, DOCUMENT = "draft.txt", "draft.json"
-LIBRARY_SENTENCES = 12
 
 
 def add_draft_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -59,7 +58,7 @@ def add_draft_arguments(subparsers: argparse._SubParsersAction) -> argparse.Argu
 def run(args: argparse.Namespace) -> int:
     """Link, draft, write, print. Raises VelcroError."""
     if args.llm is not None:
-        from ..drafting.language_model import check_address
+        from ..messages.addresses import check_address
 
         check_address(args.llm, args.allow_remote)
     if args.allow_remote and args.llm is None:
@@ -89,24 +88,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def similar_sentences(
-    store, linker: Linker, result: LinkResult, request: SliceRequest | None = None
-) -> list[Hit]:
-    """Texts of the library about the place of a linked region, most similar first."""
-    location = condition_of_link(result, linker.knowledge_base, request)
-    # a sentence names a place, seldom a third of the body
-    location = replace(location, zone="", unknown_side=True)
-    hits = store.search(
-        Query(
-            embedding=result.embedding,
-            model=linker.runtime.fingerprint,
-            location=location,
-            limit=LIBRARY_SENTENCES,
-        )
-    )
-    return [hit for hit in hits if hit.item.text]
-
-
 def reworded(
     draft: Draft,
     result: LinkResult,
@@ -124,14 +105,3 @@ def reworded(
     answer = reword(address, model, prompt, remote_confirmed)
     wording, struck = checked_wording(answer, draft, base.entry(result.entries[0].id).terms)
     return replace(draft, wording=wording, struck=struck, prompt=prompt)
-
-
-def checked_wording(
-    answer: str, draft: Draft, names: Sequence[str]
-) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """A language model's wording less what the draft's sources do not say, and what was struck."""
-    from ..drafting.check import strike_unsupported
-
-    own = [s.text for s in draft.sentences if s.source != "case"]
-    cases = [s.text for s in draft.sentences if s.source == "case"]
-    return strike_unsupported(answer, own, cases, names)

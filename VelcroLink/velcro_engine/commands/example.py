@@ -12,7 +12,7 @@ from ..head.frame import heed_head
 from ..knowledge_base import active_paths, load_knowledge_base
 from ..linking.linker import open_linker
 from ..linking.region_examples import Example, read_examples, remove_examples
-from ..model.runtime import model_folder
+from ..model.folder import model_folder
 
 
 def add_arguments(commands: argparse._SubParsersAction) -> None:

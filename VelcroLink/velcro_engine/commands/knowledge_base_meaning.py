@@ -42,7 +42,7 @@ def run_similar(args: argparse.Namespace) -> int:
     """Print the entries whose texts the model finds nearest to the given one."""
     from ..knowledge_base.embeddings import EmbeddingIndex, VectorIndex
     from ..knowledge_base.qdrant import QdrantIndex
-    from ..model.runtime import open_runtime
+    from ..model.opening import open_runtime
 
     words = asked_words(args)
     runtime = open_runtime(args.model)
@@ -77,7 +77,7 @@ def asked_words(args: argparse.Namespace) -> str:
 
 def run_share(args: argparse.Namespace) -> int:
     """Send entries whose text the server does not have yet."""
-    from ..model.runtime import open_runtime
+    from ..model.opening import open_runtime
 
     runtime = open_runtime(args.model)
     index = _server(args, runtime.fingerprint)

@@ -13,7 +13,8 @@ from ..console.slice_options import add_region_arguments, add_slice_arguments, r
 from ..head.frame import heed_head
 from ..imaging.overlay import enlargement, png_bytes, render_overlay
 from ..imaging.segmentation_file import Segment, colour_of, write_segmentation
-from ..imaging.slices import Slice, mask_to_voxels
+from ..imaging.slice_voxels import mask_to_voxels
+from ..imaging.slices import Slice
 from ..imaging.volume import Volume
 from ..knowledge_base import KnowledgeBase
 from ..linking.linker import open_linker

@@ -7,16 +7,15 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from ..console.output_folder import check_output_folder, output_folder
 from ..console.slice_options import add_region_arguments, add_slice_arguments, region_request
 from ..errors import GeometryError, InputError
 from ..imaging.segmentation_file import Segment, write_segmentation
-from ..imaging.slices import Slice, anatomical_axes
+from ..imaging.slices import anatomical_axes
 from ..imaging.volume import Volume
 from ..linking.linker import open_linker
 from ..propagation.propagate import WORLD, Propagation, propagate
+from ..propagation.sight import layer_of
 
 
 def add_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -83,13 +82,6 @@ def run(args: argparse.Namespace) -> int:
         (folder / "result.json").write_text(text, encoding="utf-8")
     _print(found, segment.name, volume, Path(args.out))
     return 0
-
-
-def layer_of(cut: Slice, volume: Volume) -> int:
-    """Number of the voxel layer that an anatomical slice shows."""
-    axis = anatomical_axes(volume)[WORLD[str(cut.plane)]][0]
-    ijk = volume.ras_to_ijk @ cut.pixel_to_ras @ np.array([0.0, 0.0, 0.0, 1.0])
-    return int(np.clip(np.rint(ijk[axis]), 0, volume.shape_ijk[axis] - 1))
 
 
 TOWARDS = {

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..console.output_folder import check_output_folder, output_folder
-from ..drafting.draft import add_draft_arguments
 from ..knowledge_base.store import load_knowledge_base
 from ..reports.language.coder import coded_findings
 from ..reports.language.entry_terms import ontology_with_entries
+from ..reports.language.findings import ReportFindings
 from ..reports.language.ontology import Ontology
 from ..reports.language.report_file import read_report_file
-from ..reports.meta_entities import ReportFindings, as_dict, entry_of, read_report
+from ..reports.meta_entities import as_dict, entry_of, read_report
+from .draft import add_draft_arguments
 
 COLUMNS = (
     "uid",

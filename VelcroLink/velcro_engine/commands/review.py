@@ -14,9 +14,10 @@ from ..knowledge_base import active_paths, load_knowledge_base
 from ..linking.linker import open_linker
 from ..messages.request import require_contrast
 from ..pages.review import review_page
-from ..review import read_segmentation, review_segmentation
+from ..review import review_segmentation
 from ..review.run import Review
 from ..review.table import review_csv, review_document
+from ..segmentations.reading import read_segmentation
 
 SHOWN = 12
 

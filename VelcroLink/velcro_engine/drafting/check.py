@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..reports.language.mentions import ABSENT, LIKELY, POSSIBLE, REMOVED, SUGGESTED
 from ..reports.meta_entities import read_report
+from .draft import Draft
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
@@ -179,3 +180,12 @@ def _reason(sentence: str, told: _Told) -> str:
 def _plain(number: str) -> str:
     number = number.replace(",", ".")
     return number.rstrip("0").rstrip(".") if "." in number else number
+
+
+def checked_wording(
+    answer: str, draft: Draft, names: Sequence[str]
+) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """A language model's wording less what the draft's sources do not say, and what was struck."""
+    own = [s.text for s in draft.sentences if s.source != "case"]
+    cases = [s.text for s in draft.sentences if s.source == "case"]
+    return strike_unsupported(answer, own, cases, names)

@@ -2,12 +2,11 @@
 
 Sentences come from three kinds of source and from nowhere else: the linked entry, its measured
 attributes, and sentences of the user's own library about the same place. An optional language model
-may reword them; what it says that no source says is struck out (`draft_check`).
+may reword them; what it says that no source says is struck out (`check`).
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,13 +43,6 @@ class Draft:
     prompt: str = ""
     notice: str = NOTICE
     extra: dict[str, Any] = field(default_factory=dict)
-
-
-def add_draft_arguments(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """Add `draft` to the command `report`; what it needs is imported with it."""
-    from ..commands.draft import add_draft_arguments as add
-
-    return add(subparsers)
 
 
 def draft_report(result: LinkResult, base: KnowledgeBase, hits: Sequence[Hit] = ()) -> Draft:

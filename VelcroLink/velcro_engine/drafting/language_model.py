@@ -6,7 +6,6 @@ are not followed, since they would carry the text elsewhere.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import urllib.error
 import urllib.parse
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import InputError
+from ..messages.addresses import check_address
 
 SECONDS = 60
 LARGEST_ANSWER = 2 * 1024 * 1024
@@ -28,26 +28,6 @@ INSTRUCTION = (
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
-
-
-def is_local(address: str) -> bool:
-    """Whether an address is this machine's own (localhost, 127.0.0.0/8, ::1)."""
-    host = _parsed(address).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def check_address(address: str, remote_confirmed: bool = False) -> None:
-    """Raises InputError for what is no address, or is not local and not confirmed."""
-    if not is_local(address) and not remote_confirmed:
-        raise InputError(
-            f"'{_parsed(address).hostname}' is not this machine; confirm that the text may go there "
-            "(--allow-remote)."
-        )
 
 
 def prompt_of(sentences: Sequence[str]) -> str:
@@ -97,16 +77,3 @@ def reword(
     if not isinstance(content, str) or not content.strip():
         raise InputError(f"The language model at '{address}' answered nothing.")
     return content.strip()
-
-
-def _parsed(address: str) -> urllib.parse.ParseResult:
-    try:
-        parsed = urllib.parse.urlparse(address)
-        _ = parsed.port
-    except ValueError as error:
-        raise InputError(f"'{address[:200]}' is not an address.", repr(error)) from error
-    if parsed.scheme not in ("http", "https") or not parsed.hostname:
-        raise InputError(f"'{address[:200]}' is not an address; write http://localhost:PORT/v1.")
-    if parsed.username or parsed.password:
-        raise InputError("Leave name and password out of the address.")
-    return parsed

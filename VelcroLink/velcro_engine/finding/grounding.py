@@ -1,10 +1,8 @@
 """Phrase -> regions of the current slice, with scores, or "not in this slice".
 
-Every image token of the encoder carries an embedding in the space of the entries' texts; compared
-with the whole knowledge base it gives, token by token, the probability that the phrase's entry lies
-there: the heat map. Where the model also links single pixels (decision 11) and was trained on the
-entry, both shares are averaged. Its peaks and connected areas become prompts; the decoder answers each with a
-mask and a region embedding, and the region's own probability, agreeing side and heat decide.
+The heat map (`heat`) says where the phrase is likely; its peaks and connected areas become prompts
+(`proposals`); the decoder answers each with a mask and a region embedding, and the region's own
+probability, agreeing side and heat decide.
 
 A phrase that is in the knowledge base (by any synonym) is the sum over its entry, its kinds and its
 parts; any other phrase stands beside the entries with its own text embedding.
@@ -16,27 +14,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..linking.linker import Linker
 from ..linking.region_mask import region_mask
 from ..messages.request import SliceRequest
 from ..model.preprocess import (
-    BOX_BOTTOM_RIGHT,
     BOX_TOP_LEFT,
-    MAXIMUM_POINTS,
-    NO_POINT,
-    POINT_INSIDE,
-    STRIDE,
     Letterbox,
     letterbox_of,
     mask_to_slice,
     model_input,
 )
-from .phrases import Phrase, entry_rows
+from .heat import Targets, agreement, heat_map, probability, targets_of
+from .phrases import Phrase
+from .proposals import box_prompts, proposals
 
-LEVELS = (0.75, 0.5, 0.25)  # of the heat's maximum: areas above them become boxes
-PROPOSALS = 14
 MERGE_IOU = 0.5
 SMALLEST_MASK = 6  # pixels of the slice
 MEAN_LEVEL = -0.7  # mask logit above which a token counts as under the mask
@@ -65,15 +57,6 @@ class Grounding:
     score: float
     regions: tuple[GroundedRegion, ...]
     heat: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Targets:
-    """Columns of the comparison: the knowledge base (and the phrase itself last, if it is new)."""
-
-    embeddings: np.ndarray
-    rows: np.ndarray
-    sided: bool
 
 
 @dataclass(frozen=True)
@@ -106,14 +89,14 @@ def ground(
     """
     runtime = linker.runtime
     request, box, encoded = view.request, view.window, view.encoded
-    targets = _targets(linker, request, phrase)
-    heat = _heat(encoded, targets, linker, phrase, request)
-    points, labels = _proposals(heat)
+    targets = targets_of(linker, request, phrase)
+    heat = heat_map(encoded, targets, linker, phrase, request)
+    points, labels = proposals(heat)
     candidates = _regions(linker, encoded, targets, phrase, request, box, points, labels, heat)
     # a second look: the tight box around the best masks, which is how the decoder sees best
     again = [region.box for region in candidates[:2]]
     if again:
-        points, labels = _box_prompts([box_to_input(b, box) for b in again])
+        points, labels = box_prompts([box_to_input(b, box) for b in again])
         candidates += _regions(linker, encoded, targets, phrase, request, box, points, labels, heat)
     regions = merged(candidates)
     threshold = threshold_of(runtime, phrase) if present_above is None else present_above
@@ -136,123 +119,6 @@ def _whole(request: SliceRequest) -> SliceRequest:
     return request.with_prompt(points=[((width - 1) / 2, (height - 1) / 2, 1)])
 
 
-def _targets(linker: Linker, request: SliceRequest, phrase: Phrase) -> _Targets:
-    base = linker.knowledge_base
-    if phrase.entries:
-        rows = entry_rows(base, phrase.entries)
-        lateral = base.entry(phrase.entries[0]).laterality
-        sided = lateral in ("paired", "any")
-        embeddings = linker.embeddings
-    else:
-        own = linker.runtime.embed_text([phrase.rest])
-        embeddings = np.concatenate([linker.embeddings, own])
-        rows, sided = np.array([len(base)]), True
-    return _Targets(embeddings, rows, sided and request.pixel_to_ras is not None)
-
-
-def _probability(vectors: np.ndarray, targets: _Targets, linker: Linker) -> np.ndarray:
-    """N x D unit -> N: probability that each is what the phrase means."""
-    temperature = linker.runtime.calibration.temperature
-    logits = vectors.astype(np.float32) @ targets.embeddings.T / np.float32(temperature)
-    if linker.runtime.nothing is not None:
-        nothing = vectors @ linker.runtime.nothing / np.float32(temperature)
-        logits = np.concatenate([logits, nothing[:, None]], axis=1)
-    logits -= logits.max(axis=1, keepdims=True)
-    weights = np.exp(logits)
-    return weights[:, targets.rows].sum(1) / weights.sum(1)
-
-
-def _agreement(side_logits: np.ndarray, phrase: Phrase, targets: _Targets) -> np.ndarray:
-    """N x 3 (left, right, neither) -> N: share of the asked side among left and right."""
-    if phrase.side is None or not targets.sided:
-        return np.ones(len(side_logits), dtype=np.float32)
-    weights = np.exp(side_logits - side_logits.max(axis=1, keepdims=True))
-    asked = weights[:, 0 if phrase.side == "left" else 1]
-    return asked / np.maximum(weights[:, 0] + weights[:, 1], 1e-9)
-
-
-def _heat(
-    encoded: Any, targets: _Targets, linker: Linker, phrase: Phrase, request: SliceRequest
-) -> np.ndarray:
-    """h x w: probability at every image token."""
-    _, d, h, w = encoded.dense.shape
-    tokens = encoded.dense[0].reshape(d, h * w).T
-    sides = encoded.dense_side[0].reshape(3, h * w).T
-    share = _probability(tokens, targets, linker)
-    of_pixels = _pixel_share(encoded, targets, linker, (h, w))
-    if of_pixels is not None:
-        share = (share + of_pixels.ravel()) / 2
-    heat = share * _agreement(sides, phrase, targets)
-    return heat.reshape(h, w).astype(np.float32)
-
-
-def _pixel_share(
-    encoded: Any, targets: _Targets, linker: Linker, grid: tuple[int, int]
-) -> np.ndarray | None:
-    """h x w: mean share of the phrase's trained entries among the pixels of every image token; None
-    when there is none, or the model links no pixels."""
-    posterior = getattr(encoded, "maps", {}).get("posterior")
-    names = getattr(linker.runtime, "entities", ())
-    entries = linker.knowledge_base.entries
-    wanted = {entries[row].id for row in targets.rows if row < len(entries)}
-    columns = [n for n, name in enumerate(names) if name in wanted]
-    if posterior is None or not columns:
-        return None
-    share = posterior[0, columns].sum(axis=0)
-    h, w = grid
-    step = share.shape[0] // h
-    return share[: h * step, : w * step].reshape(h, step, w, step).mean((1, 3))
-
-
-def _proposals(heat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts from the heat: boxes around areas above each level, points at the peaks."""
-    top = float(heat.max())
-    if not top > 0:
-        return _box_prompts([])
-    boxes: dict[tuple[float, ...], float] = {}
-    for level in LEVELS:
-        pieces = connected(heat >= level * top)
-        for piece in range(1, int(pieces.max()) + 1):
-            rows, columns = np.nonzero(pieces == piece)
-            found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-            corners = tuple(float(v) * STRIDE - 0.5 for v in found)
-            boxes[corners] = max(boxes.get(corners, 0.0), float(heat[rows, columns].sum()))
-    best = sorted(boxes, key=lambda b: -boxes[b])[: PROPOSALS - 4]
-    points, labels = _box_prompts(best)
-    peaks = _peaks(heat)[: PROPOSALS - len(best)]
-    more = np.zeros((len(peaks), MAXIMUM_POINTS, 2), dtype=np.float32)
-    kinds = np.full((len(peaks), MAXIMUM_POINTS), NO_POINT, dtype=np.float32)
-    for n, (row, column) in enumerate(peaks):
-        more[n, 0] = ((column + 0.5) * STRIDE - 0.5, (row + 0.5) * STRIDE - 0.5)
-        kinds[n, 0] = POINT_INSIDE
-    return np.concatenate([points, more]), np.concatenate([labels, kinds])
-
-
-def _peaks(heat: np.ndarray) -> list[tuple[int, int]]:
-    """Tokens that are warmer than their eight neighbours, warmest first."""
-    framed = np.pad(heat, 1, constant_values=-1.0)
-    h, w = heat.shape
-    around = [
-        framed[1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w]
-        for dy in (-1, 0, 1)
-        for dx in (-1, 0, 1)
-        if dy or dx
-    ]
-    rows, columns = np.nonzero((heat >= np.max(around, axis=0)) & (heat > 0.3 * heat.max()))
-    order = np.argsort(-heat[rows, columns], kind="stable")
-    return [(int(rows[i]), int(columns[i])) for i in order]
-
-
-def _box_prompts(boxes: list[tuple[float, ...]]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes XYXY in input pixels -> points N x 8 x 2 and labels N x 8."""
-    points = np.zeros((len(boxes), MAXIMUM_POINTS, 2), dtype=np.float32)
-    labels = np.full((len(boxes), MAXIMUM_POINTS), NO_POINT, dtype=np.float32)
-    for n, (x0, y0, x1, y1) in enumerate(boxes):
-        points[n, 0], points[n, 1] = (x0, y0), (x1, y1)
-        labels[n, :2] = (BOX_TOP_LEFT, BOX_BOTTOM_RIGHT)
-    return points, labels
-
-
 def box_to_input(
     box: tuple[float, float, float, float], window: Letterbox
 ) -> tuple[float, float, float, float]:
@@ -264,7 +130,7 @@ def box_to_input(
 def _regions(
     linker: Linker,
     encoded: Any,
-    targets: _Targets,
+    targets: Targets,
     phrase: Phrase,
     request: SliceRequest,
     window: Letterbox,
@@ -276,7 +142,7 @@ def _regions(
     if not len(points):
         return []
     masks, confidence, vectors, sides = linker.runtime.decode_many(encoded, points, labels)
-    scores = _probability(vectors, targets, linker) * _agreement(sides, phrase, targets)
+    scores = probability(vectors, targets, linker) * agreement(sides, phrase, targets)
     # The decoder sees the region, the heat sees the place: their geometric mean is high only
     # where both agree. A decoder that doubts its own mask has found no structure there.
     warm = np.array([_mean_heat(mask, heat) for mask in masks])
@@ -346,9 +212,3 @@ def tight_box(mask: np.ndarray) -> tuple[float, float, float, float]:
         float(columns[-1]) + 0.5,
         float(rows[-1]) + 0.5,
     )
-
-
-def connected(mask: np.ndarray) -> np.ndarray:
-    """Numbered pieces of a mask, 0 outside."""
-    labelled = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True)
-    return sitk.GetArrayFromImage(labelled)

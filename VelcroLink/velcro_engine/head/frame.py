@@ -6,7 +6,7 @@ names the pixels of fifteen slices first; where each structure usually lies in a
 centre, extents and directions of this one: nine numbers, fitted to thousands of named pixels by
 reweighted least squares. Everything else is told its place by them.
 
-Only numpy is needed here; slices are cut by whoever has the volume, where `head_cuts` says.
+Only numpy is needed here; slices are cut by whoever has the volume, where `messages.head_cuts` says.
 """
 
 from __future__ import annotations
@@ -20,16 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..messages.head_cuts import (
-    LOOKS,
-    can_hold_head,
-    head_cuts,
-    is_far,
-    turn_matrix,
-    turn_vector,
-)
+from ..messages.head_cuts import LOOKS, can_hold_head, head_cuts
 from ..messages.request import Foreground, SliceRequest, Triple
 from ..model.preprocess import content_box, letterbox_of, model_input
+from .turns import is_far, turn_matrix, turn_vector
 
 if TYPE_CHECKING:
     from ..imaging.volume import Volume
@@ -63,7 +57,7 @@ class HeadPlaces:
 
 @cache
 def head_places() -> HeadPlaces:
-    """The table that ships (made by `training/head_places.py`)."""
+    """The table that ships (made by `training/data/head_places.py`)."""
     text = resources.files(__package__).joinpath("head_places.json").read_text(encoding="utf-8")
     table = json.loads(text)
     rows = table["places"]

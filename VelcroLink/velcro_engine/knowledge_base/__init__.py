@@ -7,11 +7,22 @@ from .entry import Code, Entry, entry_to_dict, text
 from .store import KnowledgeBase, active_paths, load_knowledge_base
 
 __all__ = [
+    "active_paths",
+    "card",
+    "check",
+    "embeddings",
+    "entry",
+    "entry_to_dict",
+    "importers",
+    "load_knowledge_base",
+    "qdrant",
+    "search",
+    "site",
+    "spelling",
+    "store",
+    "text",
+    "user",
     "Code",
     "Entry",
     "KnowledgeBase",
-    "active_paths",
-    "entry_to_dict",
-    "load_knowledge_base",
-    "text",
 ]

@@ -18,10 +18,10 @@ from pathlib import Path
 from ..errors import InputError, KnowledgeBaseError
 from ..resources import user_data_folder, write_atomically
 from .entry import Entry
-from .importers.json_files import document
 from .reading import Source, read_file
 from .rows import BadRows, ImportResult
 from .store import KnowledgeBase, merge
+from .writing import document
 
 NAME = "own"
 _LOCK_SECONDS = 30

@@ -21,6 +21,7 @@ from ..knowledge_base import KnowledgeBase, active_paths, load_knowledge_base
 from ..knowledge_base.entry import Entry
 from ..messages.request import SliceRequest
 from ..messages.result import LinkedEntry, LinkResult
+from ..model.opening import open_runtime
 from ..model.preprocess import (
     Letterbox,
     input_key,
@@ -29,7 +30,7 @@ from ..model.preprocess import (
     model_input,
     prompt_arrays,
 )
-from ..model.runtime import Decoded, Runtime, open_runtime
+from ..model.runtime import Decoded, Runtime
 from .attributes import measure
 from .clicked_pixels import ClickedPixels
 from .entry_embeddings import entry_embeddings

@@ -70,7 +70,7 @@ class Step:
 @dataclass
 class Propagation:
     """The result. steps: of the walk, by layer. voxels: bool K x J x I on the volume, the region:
-    it may reach beyond the walk once three directions were asked (`propagate_views`). areas: mm2 by
+    it may reach beyond the walk once three directions were asked (`propagation.views`). areas: mm2 by
     layer of the plane, of all layers that hold voxels. stopped: {"-": reason, "+": reason} along
     the volume's axis: why the walk ended. entry_id, side, confidence: by vote of all slices. volume_ml and, over axial
     slices, longest_mm and perpendicular_mm; None without position."""

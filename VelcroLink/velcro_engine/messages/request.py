@@ -40,7 +40,7 @@ class Foreground:
 
     Half extents reach from the 1st to the 99th percentile of the foreground voxels' coordinates,
     so a table edge or a bright speck does not move them. axes: the body's own right, anterior and
-    superior as unit vectors in RAS; those of the scanner unless a head's were found (`head_frame`).
+    superior as unit vectors in RAS; those of the scanner unless a head's were found (`head.frame`).
     """
 
     centre: Triple

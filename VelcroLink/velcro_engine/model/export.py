@@ -75,7 +75,7 @@ def _export(
     dynamic: dict[str, dict[int, str]] | None = None,
 ) -> None:
     """Write a graph whose weights keep their names in torch, so that training can start from it
-    (`training/bundled_weights.py`). Nothing is fused or folded here; ONNX Runtime does both when it
+    (`training/learning/bundled_weights.py`). Nothing is fused or folded here; ONNX Runtime does both when it
     loads a graph."""
     module.eval()
     # only the wrapper: otherwise weights of equal values would be merged and lose their names

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
+from .folder import ModelFolder
 from .preprocess import ModelInput
-from .runtime import Calibration, Decoded, ModelFolder, calibration_of
+from .runtime import Calibration, Decoded, calibration_of
 from .text_tokenizer import TextTokenizer
 
 TEXT_BATCH = 32

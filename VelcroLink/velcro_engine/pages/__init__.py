@@ -1,0 +1,6 @@
+"""HTML pages that commands and worker write; they load nothing."""
+
+__all__ = [
+    "link",
+    "review",
+]

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..imaging.overlay import png_bytes
 from ..review.links import Picture
-from ..review.run import Review, Row
+from ..review.rows import Row
+from ..review.run import Review
 from .frame import framed_page
 
 PIXELS = 176  # side of a picture

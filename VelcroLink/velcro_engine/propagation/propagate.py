@@ -5,7 +5,7 @@ kept within reach of the neighbour. It stops where the region ends: when the mod
 mask any more, the mask no longer agrees with its neighbour, becomes tiny or bursts, or the region's
 embedding is another one than at the start. Corrections (points on any slice) are prompts of that
 slice, and everything beyond it is done again from there. With `consensus`, a structure is then
-looked at in all three directions (`propagate_views`); a finding keeps the walk's mask, since what
+looked at in all three directions (`views`); a finding keeps the walk's mask, since what
 it looks like at its border varies too much (decision 12).
 """
 

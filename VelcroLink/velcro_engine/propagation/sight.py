@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..imaging.slices import Slice, anatomical_axes, cut_plane, labels_to_slice
+from ..imaging.slice_voxels import labels_to_slice
+from ..imaging.slices import Slice, anatomical_axes, cut_plane
 from ..imaging.volume import Volume
 from ..linking.linker import Linker
 from ..messages.request import SliceRequest
@@ -88,3 +89,10 @@ class Sight:
             probability, _ = self.linker.probabilities(decoded)
             mask = self.linker.clicks.heed(encoded, request, window, probability, mask)[1]
         return mask_to_slice(mask, window, request.pixels.shape), decoded, encoded, window
+
+
+def layer_of(cut: Slice, volume: Volume) -> int:
+    """Number of the voxel layer that an anatomical slice shows."""
+    axis = anatomical_axes(volume)[WORLD[str(cut.plane)]][0]
+    ijk = volume.ras_to_ijk @ cut.pixel_to_ras @ np.array([0.0, 0.0, 0.0, 1.0])
+    return int(np.clip(np.rint(ijk[axis]), 0, volume.shape_ijk[axis] - 1))

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import SimpleITK as sitk
 
-from ..imaging.slices import voxels_of_slice
+from ..imaging.slice_voxels import voxels_of_slice
 from ..linking.region_mask import MASK_TEMPERATURE
 from .evidence import box_of
 from .sight import WORLD, layer_of_axis

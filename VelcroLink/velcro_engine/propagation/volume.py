@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..imaging.slices import mask_to_voxels
+from ..imaging.slice_voxels import mask_to_voxels
 from ..linking.ranking import side_of
 from ..messages.propagation import Propagation, Step
 from .sight import layer_of_axis

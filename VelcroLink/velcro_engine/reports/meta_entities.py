@@ -2,66 +2,23 @@
 
 `read_report(findings, impression)` gives what the report says: every finding with its mentions, the
 certain, the doubtful and the denied. `ReportFindings.summary` is what MedTrim calls the report's
-meta-entities. The vocabulary is data (`report_language/data/ontology`) and links to entries of the
+meta-entities. The vocabulary is data (`language/data/ontology`) and links to entries of the
 knowledge base. Standard library only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from .language.attachment import attach_attributes
-from .language.mentions import ABSENT, Mention, find_mentions
+from .language.findings import ReadSentence, ReportFindings
+from .language.mentions import Mention, find_mentions
 from .language.ontology import Ontology, lemmas_of, load_ontology
 from .language.sentences import Sentence, clean_text, split_sentences
 
 MAXIMUM_CHARACTERS = 5_000_000
 KEPT_SENTENCES = 20_000
-
-
-@dataclass(frozen=True)
-class ReadSentence:
-    """A sentence and the mentions in it."""
-
-    text: str
-    section: str
-    mentions: tuple[Mention, ...]
-
-
-@dataclass(frozen=True)
-class ReportFindings:
-    """What a report says, sentence by sentence."""
-
-    sentences: tuple[ReadSentence, ...] = field(default_factory=tuple)
-
-    def mentions(self, absent: bool = False) -> list[Mention]:
-        """All mentions that are not denied; with `absent` those that are."""
-        return [
-            mention
-            for sentence in self.sentences
-            for mention in sentence.mentions
-            if (mention.certainty == ABSENT) == absent
-        ]
-
-    @property
-    def summary(self) -> dict[str, dict[str, list[str]]]:
-        """{finding: {"sides", "places", "qualifiers", "certainty"}}; empty for "no finding"."""
-        found: dict[str, dict[str, set[str]]] = {}
-        for mention in self.mentions():
-            entry = found.setdefault(
-                mention.finding,
-                {"sides": set(), "places": set(), "qualifiers": set(), "certainty": set()},
-            )
-            entry["sides"] |= mention.sides
-            entry["places"] |= mention.places
-            entry["qualifiers"] |= mention.qualifiers
-            entry["certainty"].add(mention.certainty)
-        return {
-            finding: {key: sorted(values) for key, values in entry.items()}
-            for finding, entry in found.items()
-        }
 
 
 def read_report(

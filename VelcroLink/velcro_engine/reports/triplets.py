@@ -1,31 +1,26 @@
-"""Triplets by meta-entities (MedTrim, 2504.15929): score, mining and loss.
+"""Triplets by meta-entities (MedTrim, 2504.15929): score and mining.
 
 What is compared is a `MetaEntities`: findings (or the entity of a RoI) with their adjectives and
 directions. The score of a reference for an anchor is `0.85 J + 0.10 A + 0.05 D`: J the Jaccard index
 of the findings, A and D the overlap (IoU) of adjectives and directions summed over the findings both
-have and divided by the anchor's number of findings; two empty sets agree fully. NumPy only; the loss
-imports torch when it is called. Pools are scored by `MetaTable`, all pairs at once.
+have and divided by the anchor's number of findings; two empty sets agree fully. Pools are scored by
+`MetaTable`, all pairs at once. The loss: `training/losses/triplets.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    import torch
-
-    from .meta_entities import ReportFindings
+from .language.findings import ReportFindings
 
 FINDINGS_WEIGHT, ADJECTIVES_WEIGHT, DIRECTIONS_WEIGHT = 0.85, 0.10, 0.05
 POOL, BATCH = 512, 32
 NEGATIVE_BELOW, SEMI_HARD_FROM = 0.6, 0.25
-MARGIN = 0.3
 _COUNT_UNIT = 1024.0  # above any sum of word scores: 0.15 for each shared finding
 Words = frozenset[str]
 
@@ -269,26 +264,3 @@ def triplet_batches(
                 )
         if len({frozenset(metas[i].findings) for i in members}) < 2 and pool >= len(metas):
             raise InputError("All cases show the same entity; triplets need at least two.")
-
-
-def triplet_loss(
-    image: Iterable[torch.Tensor], text: Iterable[torch.Tensor], margin: float = MARGIN
-) -> torch.Tensor:
-    """Mean of the four hinge terms on cosine distances; scalar.
-
-    `image` and `text`: embeddings of (anchor, positive, negative), B x D each. The image branch
-    asks an anchor image to lie nearer to the positive image and to the positive text than to the
-    negative ones, the text branch the same of the anchor text.
-    """
-    import torch.nn.functional as functional
-
-    images = [functional.normalize(tensor, dim=-1) for tensor in image]
-    texts = [functional.normalize(tensor, dim=-1) for tensor in text]
-
-    def hinge(anchor: torch.Tensor, others: list[torch.Tensor]) -> torch.Tensor:
-        nearer, farther = (1 - (anchor * other).sum(-1) for other in others[1:])
-        return functional.relu(nearer - farther + margin).mean()
-
-    image_branch = (hinge(images[0], images) + hinge(images[0], texts)) / 2
-    text_branch = (hinge(texts[0], texts) + hinge(texts[0], images)) / 2
-    return (image_branch + text_branch) / 2

@@ -16,7 +16,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..head.frame import with_head
-from ..imaging.slices import Slice, anatomical_axes, cut_picture, cut_plane, labels_to_slice
+from ..imaging.slice_voxels import labels_to_slice
+from ..imaging.slices import Slice, anatomical_axes, cut_picture, cut_plane
 from ..imaging.volume import Volume
 from ..linking.linker import Linker
 from ..linking.ranking import entry_probabilities, side_of
@@ -30,8 +31,8 @@ from ..model.preprocess import (
     model_input,
     prompt_arrays,
 )
-from ..segmentations.placing import Segmentation
 from ..segmentations.shapes import PLANE_OF_WORLD, Shape
+from ..segmentations.stored import Segmentation
 
 PER_DIRECTION = 3  # the largest slice and two evenly spaced ones
 MANY_SEGMENTS = 250  # from here on one slice less in each direction

@@ -6,7 +6,8 @@ import csv
 import io
 from typing import Any
 
-from .run import Review, Row
+from .rows import Row
+from .run import Review
 
 COLUMNS = (
     "flagged", "score", "name", "terminology", "own_entry", "own_side", "linked", "linked_side",

@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..imaging.volume import LPS_TO_RAS
 from ..knowledge_base.entry import Code
 from .labelmaps import side_of_code
-from .placing import NamedSegment, StoredSegmentation
+from .stored import NamedSegment, StoredSegmentation
 
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 SAME_PLANE_MM = 0.01

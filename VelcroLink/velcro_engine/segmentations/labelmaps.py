@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..imaging.reading import read_volume
 from ..imaging.volume import LPS_TO_RAS
 from ..knowledge_base.entry import Code
-from .placing import NamedSegment, StoredSegmentation
+from .stored import NamedSegment, StoredSegmentation
 
 LEFT_CODES = {"7771000", "G-A101"}
 RIGHT_CODES = {"24028007", "G-A100"}

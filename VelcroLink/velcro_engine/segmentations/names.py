@@ -14,7 +14,7 @@ from ..knowledge_base.entry import KNOWN_SCHEMES, OWN_SCHEME
 from ..knowledge_base.search import SearchIndex
 from ..knowledge_base.spelling import fold
 from ..knowledge_base.store import ROOTS
-from .placing import NamedSegment
+from .stored import NamedSegment
 
 SIMILAR_ENOUGH = 0.93
 SAME, RELATED, DIFFERENT = "same", "parent or part", "different"

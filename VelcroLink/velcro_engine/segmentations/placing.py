@@ -1,123 +1,17 @@
-"""A segmentation on the grid of its image: what is reviewed, however it was stored.
-
-`read_segmentation` takes a `.seg.nrrd` of 3D Slicer, a label map with a table of names, or a DICOM
-SEG object; `place_on_volume` brings the labels onto the image's voxels when they have others.
-"""
+"""A segmentation brought onto the voxels of its image, when it has others."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
 from ..imaging.volume import LPS_TO_RAS, Volume
-from ..knowledge_base.entry import Code
+from .stored import Segmentation, StoredSegmentation, counted
 
 SAME_MM = 0.01  # corners of two grids closer than this are one place
-
-
-@dataclass(frozen=True)
-class NamedSegment:
-    """One segment as its maker named it.
-
-    identifier: stable within the file. codes: type of its terminology, as stored. side: "left",
-    "right" or None, from the terminology's modifier. entry_id: knowledge-base id, when the table
-    names one. layer, value: where its voxels are in `Segmentation.layers`. volume_ml, voxels: on the
-    segmentation's own grid, before any resampling. colour: RGB 0..1.
-    """
-
-    identifier: str
-    name: str
-    layer: int
-    value: int
-    codes: tuple[Code, ...] = ()
-    side: str | None = None
-    entry_id: str | None = None
-    colour: tuple[float, float, float] | None = None
-    voxels: int = 0
-    volume_ml: float = 0.0
-
-
-@dataclass(frozen=True)
-class StoredSegmentation:
-    """As read: integer label layers (K x J x I) on a grid of their own, ijk_to_ras 4 x 4."""
-
-    segments: tuple[NamedSegment, ...]
-    layers: tuple[np.ndarray, ...]
-    ijk_to_ras: np.ndarray
-    name: str = ""
-    notices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """Segments and their label layers (K x J x I) on the grid of the image.
-
-    notices: one line for everything that was changed or could not be understood.
-    """
-
-    segments: tuple[NamedSegment, ...]
-    layers: tuple[np.ndarray, ...]
-    name: str = ""
-    notices: tuple[str, ...] = field(default=())
-
-
-def read_segmentation(
-    path: str | os.PathLike[str], volume: Volume, labels: str | os.PathLike[str] | None = None
-) -> Segmentation:
-    """Segmentation of a file or of a folder with one DICOM SEG, on the grid of `volume`.
-
-    labels: table of names of a label map (.ctbl, .txt or labels.json); otherwise one beside the
-    file is used. Raises InputError for a file that cannot be used or holds no segment, and
-    GeometryError when segmentation and image have no voxel in common.
-    """
-    return place_on_volume(read_stored(Path(path), labels), volume)
-
-
-def read_stored(path: Path, labels: str | os.PathLike[str] | None = None) -> StoredSegmentation:
-    """The segmentation as it is stored. Raises InputError."""
-    if not path.exists():
-        raise InputError(f"'{path}' does not exist; check the path.")
-    if path.is_dir() or path.suffix.lower() == ".dcm" or _has_dicom_mark(path):
-        from .dicom_seg import read_dicom_segmentation
-
-        return read_dicom_segmentation(path)
-    from .labelmaps import read_labelmap
-
-    return read_labelmap(path, None if labels is None else Path(labels))
-
-
-def _has_dicom_mark(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError as error:
-        raise InputError(
-            f"'{path}' may not be read; check its permissions.", repr(error)
-        ) from error
-
-
-def counted(
-    segments: Sequence[NamedSegment], layers: Sequence[np.ndarray], voxel_mm3: float
-) -> tuple[NamedSegment, ...]:
-    """The segments with `voxels` and `volume_ml` counted from their layers."""
-    tables = []
-    for layer in layers:
-        values, counts = np.unique(layer, return_counts=True)
-        tables.append(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-    return tuple(
-        replace(
-            segment,
-            voxels=int(tables[segment.layer].get(segment.value, 0)),
-            volume_ml=tables[segment.layer].get(segment.value, 0) * voxel_mm3 / 1000,
-        )
-        for segment in segments
-    )
 
 
 def place_on_volume(stored: StoredSegmentation, volume: Volume) -> Segmentation:

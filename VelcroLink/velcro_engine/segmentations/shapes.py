@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import SimpleITK as sitk
 
+from ..imaging.diameters import convex_hull, diameters
 from ..imaging.slices import anatomical_axes
 from ..imaging.volume import Volume
-from ..linking.attributes import convex_hull, diameters
-from .placing import Segmentation
+from .stored import Segmentation
 
 PLANE_OF_WORLD = ("sagittal", "coronal", "axial")
 LONGEST_GAP = 3  # layers; a wider hole between two pieces is more likely to be anatomy

@@ -1,1 +1,6 @@
-"""Making models: data, augmentation, losses, trainer, baselines, evaluation, export. Needs torch."""
+"""Making models: data, losses, trainer, baselines, evaluation, export. Needs torch."""
+
+__all__ = [
+    "commands",
+    "data",
+]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..messages.request import SliceRequest
 from ..messages.result import LinkResult
+from .context import Context
 from .handlers import current_linker
 
 if TYPE_CHECKING:
     from ..cases.record import CaseStore, LocationCondition
     from ..knowledge_base import KnowledgeBase
-    from .process import Context
 
 MOST_HITS = 100
 

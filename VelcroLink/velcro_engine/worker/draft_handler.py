@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError
 from ..messages.result import LinkResult
+from .context import Context
 from .handlers import current_linker
-
-if TYPE_CHECKING:
-    from .process import Context
 
 
 def draft(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict[str, Any], bytes]:
@@ -19,9 +17,10 @@ def draft(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dic
     With "prompt_only" true nothing is sent to a language model; the answer's "prompt" is what would
     be, for the panel to show first.
     """
-    from ..commands.draft import checked_wording, similar_sentences
+    from ..drafting.check import checked_wording
     from ..drafting.draft import draft_document, draft_report
     from ..drafting.language_model import prompt_of, reword
+    from ..drafting.similar import similar_sentences
     from .cases_handlers import store_of
 
     if not isinstance(header.get("linked"), dict):

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
+from .context import Context
 from .handlers import asked_slice, current_linker
 
 if TYPE_CHECKING:
     from ..knowledge_base.search import SearchIndex
-    from .process import Context
 
 
 def ground(
@@ -22,7 +22,7 @@ def ground(
     Payload: for every region its packed mask bits (each ceil(H x W / 8) bytes), then the heat map as
     H x W bytes, 255 = certain.
     """
-    from ..commands.ground import grounding_document
+    from ..finding.document import grounding_document
     from ..finding.grounding import ground as find
     from ..finding.grounding import view_slice
     from ..finding.phrases import read_phrase

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..messages.request import SliceRequest, require_contrast
+from .context import Context
 
 if TYPE_CHECKING:
     from ..linking.linker import Linker
-    from .process import Context
 
 
 def load(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict[str, Any], bytes]:

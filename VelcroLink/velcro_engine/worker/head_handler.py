@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError
 from ..head.frame import HeadSearch
-from ..messages.head_cuts import is_far
+from ..head.turns import is_far
+from .context import Context
 from .handlers import current_linker, question_slice
-
-if TYPE_CHECKING:
-    from .process import Context
 
 
 def head(header: dict[str, Any], payload: bytes, context: Context) -> tuple[dict[str, Any], bytes]:
-    """{request: SliceRequest, first: bool, last: bool}: one of the slices of `head_cuts`, all with
+    """{request: SliceRequest, first: bool, last: bool}: one of the slices of `messages.head_cuts`, all with
     the same foreground. Answers {foreground, far} with the last one: the head's frame, or None, and
     whether the slices should be sent once more with it. A message in between answers {}.
 

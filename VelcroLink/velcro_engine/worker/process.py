@@ -16,17 +16,15 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, BinaryIO
 
 from .. import __version__
 from ..errors import Cancelled, ProtocolError, VelcroError
 from ..messages.protocol import PROTOCOL_VERSION, encode_frame, read_frame
+from .context import Context, Handler, Job
 
 GRACE_SECONDS = 1.0  # after stdin has closed, for work that cannot be interrupted
-PROGRESS_SECONDS = 0.1  # at most ten progress messages a second
 
 # message type -> "module:function"; function(header, payload, context) -> (header, payload).
 HANDLERS: dict[str, str] = {
@@ -43,59 +41,6 @@ HANDLERS: dict[str, str] = {
     "correct": "velcro_engine.worker.cases_handlers:correct",
     "draft": "velcro_engine.worker.draft_handler:draft",
 }
-
-Handler = Callable[[dict[str, Any], bytes, "Context"], tuple[dict[str, Any], bytes]]
-
-
-@dataclass
-class Job:
-    """One request that waits or runs."""
-
-    identifier: int
-    header: dict[str, Any]
-    payload: bytes
-    cancelled: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def type(self) -> str:
-        return str(self.header["type"])
-
-
-class Context:
-    """What a handler may ask of the worker while it works on one request.
-
-    session: a dict that outlives the request, in which handlers keep what they loaded.
-    """
-
-    def __init__(self, job: Job, send: Callable[..., None], session: dict[str, Any]) -> None:
-        self._job = job
-        self._send = send
-        self._started = self._told = time.monotonic()
-        self.session = session
-
-    def check_cancelled(self) -> None:
-        """Raises Cancelled when the request is no longer wanted."""
-        if self._job.cancelled.is_set():
-            raise Cancelled("Cancelled.")
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        """Tell how far the work is (0..1); also raises Cancelled when it is no longer wanted."""
-        self.check_cancelled()
-        now = time.monotonic()
-        if now - self._told < PROGRESS_SECONDS and fraction < 1.0:
-            return
-        self._told = now
-        fraction = min(max(float(fraction), 0.0), 1.0)
-        remaining = (now - self._started) * (1 - fraction) / fraction if fraction > 0.02 else None
-        self._send(
-            {
-                "type": "progress",
-                "id": self._job.identifier,
-                "fraction": fraction,
-                "message": message,
-                "remaining_s": remaining,
-            }
-        )
 
 
 class Worker:

@@ -10,12 +10,12 @@ import numpy as np
 from ..errors import InputError
 from ..imaging.volume import Volume
 from ..messages.request import require_contrast
+from .context import Context
 from .handlers import current_linker
 from .volume_message import array_of, volume_of
 
 if TYPE_CHECKING:
-    from ..segmentations.placing import Segmentation
-    from .process import Context
+    from ..segmentations.stored import Segmentation
 
 
 def review(
@@ -44,9 +44,10 @@ def review(
 
 
 def _segmentation(told: Any, payload: bytes, volume: Volume) -> Segmentation:
-    from ..review import read_segmentation
     from ..segmentations.labelmaps import terminology
-    from ..segmentations.placing import NamedSegment, StoredSegmentation, place_on_volume
+    from ..segmentations.placing import place_on_volume
+    from ..segmentations.reading import read_segmentation
+    from ..segmentations.stored import NamedSegment, StoredSegmentation
 
     if not isinstance(told, dict):
         raise InputError("The request names no segmentation.")
@@ -90,9 +91,9 @@ def propagate(
     "points" or "points_ras": (R, A, S, label)}]. A second request with the same start keeps the
     layers that no new correction touches.
     """
-    from ..commands.propagate import layer_of
     from ..imaging.slices import cut_plane
     from ..propagation.propagate import propagate as carry
+    from ..propagation.sight import layer_of
 
     volume, rest = volume_of(header, payload, context.session)
     linker = current_linker(context)

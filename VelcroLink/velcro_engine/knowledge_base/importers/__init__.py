@@ -12,7 +12,13 @@ from ...errors import InputError
 from ..rows import BadRows, ImportResult
 from ..store import KnowledgeBase
 
-__all__ = ["BadRows", "ImportResult", "export_file", "import_file"]
+__all__ = [
+    "export_file",
+    "import_file",
+    "open_anatomy",
+    "BadRows",
+    "ImportResult",
+]
 
 
 def import_file(

@@ -9,29 +9,14 @@ from typing import Any
 
 from ...errors import KnowledgeBaseError
 from ...resources import write_atomically
-from ..entry import entry_to_dict
-from ..reading import SCHEMA_VERSION
 from ..rows import ImportResult, Rows, read_text
 from ..store import KnowledgeBase
+from ..writing import document
 
 
 def export_json(kb: KnowledgeBase, path: Path) -> None:
     """Write a self-contained knowledge-base file, which `load_knowledge_base` reads."""
     write_atomically(path, document(kb))
-
-
-def document(kb: KnowledgeBase, **manifest: Any) -> str:
-    """The text of a self-contained file; `manifest` replaces fields of the manifest."""
-    content: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "name": " + ".join(source.name for source in kb.sources) or "knowledge base",
-        "version": " + ".join(source.version for source in kb.sources) or "1",
-        "licence": "; ".join(dict.fromkeys(s.licence for s in kb.sources)) or "not stated",
-        "language": kb.sources[0].language if kb.sources else "en",
-        "ambiguous": sorted(kb.ambiguous),
-        "entries": [entry_to_dict(entry) for entry in kb.entries],
-    }
-    return json.dumps(content | manifest, indent=1, ensure_ascii=False) + "\n"
 
 
 def import_json(path: Path, kb: KnowledgeBase) -> ImportResult:

@@ -1,4 +1,18 @@
 """How radiology reports are worded: cleaning, sentences, terms, negation, qualifiers.
 
-`meta_entities` is the door to this package; its vocabulary lies in `data/` as JSON and CSV.
+`reports.meta_entities` is the door to this room; its vocabulary lies in `data/` as JSON and CSV.
 """
+
+__all__ = [
+    "attachment",
+    "coder",
+    "entry_terms",
+    "findings",
+    "mentions",
+    "mesh_codes",
+    "ontology",
+    "published",
+    "regions",
+    "report_file",
+    "sentences",
+]

@@ -21,7 +21,7 @@ from ...errors import InputError
 from .mentions import ABSENT, ASSERTED, LIKELY, POSSIBLE, REMOVED, SUGGESTED, Mention
 
 if TYPE_CHECKING:
-    from ..meta_entities import ReadSentence, ReportFindings
+    from .findings import ReadSentence, ReportFindings
 
 HABITS = Path(__file__).parent / "data" / "coder_habits.json"
 SIDES = frozenset(("left", "right", "bilateral"))

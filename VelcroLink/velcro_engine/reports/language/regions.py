@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from ..meta_entities import ReportFindings
 from .coder import coded_findings
+from .findings import ReportFindings
 from .mentions import ABSENT
 
 Location = tuple[str, str]

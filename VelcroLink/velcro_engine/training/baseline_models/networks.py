@@ -8,8 +8,6 @@ tokens of a 16-pixel grid, as CLIP's ViT-B/16 has them, averaged under the promp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import timm
 import torch
 from torch import Tensor, nn
@@ -19,10 +17,8 @@ from ...errors import InputError
 from ...model.network import VelcroNetwork
 from ...model.network_parts import MixingBlock, NetworkConfig
 from ...model.preprocess import POSITION_CHANNELS
+from ..recipes.recipe import Recipe
 from .regions import GEOMETRY, box_crops, geometry_features, prompt_boxes, tokens_under_boxes
-
-if TYPE_CHECKING:
-    from ..learning.trainer import Recipe
 
 BASELINES = ("clip-whole", "clip-crop", "clip-mask-pool", "sam-token-knn", "box-prior", "velcro")
 WITH_MASKS = ("sam-token-knn", "velcro")

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..data.batches import Batch
+from ..losses.objectives import EntityTable
+from ..losses.regions import segmentation_loss
+from ..recipes.recipe import Recipe
 from .networks import Slices
-
-if TYPE_CHECKING:
-    from ..learning.trainer import Batch, Recipe, TrainingState
 
 
 def baseline_loss(
-    state: TrainingState, recipe: Recipe, batch: Batch, device: str
+    network: Any, table: EntityTable, recipe: Recipe, batch: Batch, device: str
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss of one batch and the figures of the log line."""
+    """Loss of one batch and the figures of the log line. network: what `baseline_network` made;
+    `velcro` has VELCRO's own loss instead."""
     if recipe.baseline == "sam-token-knn":
-        return _masks_only(state, batch, device)
-    if recipe.baseline == "velcro":
-        from ..learning.trainer import velcro_loss
-
-        return velcro_loss(state, recipe, batch, device)
+        return _masks_only(network, batch, device)
     slices = Slices(batch["image"], batch["position"], batch["modality"])
     with torch.autocast(device.split(":")[0], dtype=torch.bfloat16):
-        encoded = state.network.encode(slices)
-        embedding, side = state.network.decode(
+        encoded = network.encode(slices)
+        embedding, side = network.decode(
             slices, encoded, batch["points"], batch["labels"], batch["row"]
         )
-    logits = state.table.logits(embedding)
+    logits = table.logits(embedding)
     region_loss = F.cross_entropy(logits, batch["entity"], label_smoothing=0.05)
     loss = region_loss + 0.5 * F.cross_entropy(side, batch["side"])
     figures = {
@@ -41,12 +39,7 @@ def baseline_loss(
     return loss, figures
 
 
-def _masks_only(
-    state: TrainingState, batch: Batch, device: str
-) -> tuple[Tensor, dict[str, Tensor]]:
-    from ..learning.trainer import segmentation_loss
-
-    network = state.network
+def _masks_only(network: Any, batch: Batch, device: str) -> tuple[Tensor, dict[str, Tensor]]:
     with torch.autocast(device.split(":")[0], dtype=torch.bfloat16):
         encoded = network.encode(batch["image"], batch["position"])
         decoded = network.decode(encoded.rows(batch["row"]), batch["points"], batch["labels"])

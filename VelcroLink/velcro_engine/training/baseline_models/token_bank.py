@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,10 +14,9 @@ from torch import Tensor
 from ...errors import ModelError
 from ...model.network import Encoded, VelcroNetwork
 from ...resources import atomic_path
-
-if TYPE_CHECKING:
-    from ..data.slice_sampler import SliceSampler
-    from ..learning.trainer import Recipe
+from ..data.batches import collate
+from ..data.slice_sampler import SliceSampler
+from ..recipes.recipe import Recipe
 
 BANK = "bank.safetensors"
 NEIGHBOURS = 15
@@ -74,8 +72,6 @@ def write_bank(
     log: Callable[[str], None],
 ) -> None:
     """Draw training regions until the bank is full and write their tokens."""
-    from ..learning.trainer import collate
-
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     count = step = 0
     device = next(network.parameters()).device

@@ -1,0 +1,5 @@
+"""train, export, calibrate, evaluate, compare, ablate."""
+
+__all__ = [
+    "cli",
+]

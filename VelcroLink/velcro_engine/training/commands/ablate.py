@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ...console.output_folder import output_folder
+from ...console.progress import Progress as Said
 from ...errors import InputError
 from ...knowledge_base import KnowledgeBase, load_knowledge_base
 from ..data.case_data import case_keys
 from ..data.slice_sampler import SliceSampler
+from ..learning.checkpoints import load_checkpoint
 from ..learning.report_alignment import spoken_sentences
-from ..learning.training_state import Recipe, TrainingState, load_checkpoint
+from ..learning.training_state import TrainingState
 from ..losses.alignment_objectives import Kinship
 from ..measuring.head_ablation import FIGURES as HEAD_FIGURES
 from ..measuring.head_ablation import ablate_heads
@@ -28,6 +30,7 @@ from ..measuring.region_features import (
 from ..measuring.region_samples import spread
 from ..measuring.text_ablation import FIGURES as TEXT_FIGURES
 from ..measuring.text_ablation import ablate_text, unit_embeddings
+from ..recipes.recipe import Recipe
 from .export import entity_targets, open_or_new_tower
 from .train import load_cases
 
@@ -46,8 +49,6 @@ Progress = Callable[[int, int, str], None]
 
 def ablate_command(args: argparse.Namespace) -> int:
     """Measure; kept features of an earlier call in --out are used again."""
-    from .cli import Progress as Said
-
     if bool(args.reports) != bool(args.dev_reports):
         raise InputError("Give --reports and --dev-reports together.")
     state, recipe = load_checkpoint(Path(args.run_folder))

@@ -19,8 +19,8 @@ from ...errors import InputError, VelcroError
 from ...imaging.slices import Slice
 from ...linking.linker import Linker, open_linker
 from ...model.export import write_config
+from ...model.folder import model_folder
 from ...model.preprocess import CONTENT_GREY
-from ...model.runtime import model_folder
 from ..data.benchmark_samples import PROMPTS, Sample, case_slices
 from ..data.case_data import SIDES, case_keys
 from ..measuring.calibration import BACKGROUND, HELD_OUT, KNOWN, Regions, calibrate, figures

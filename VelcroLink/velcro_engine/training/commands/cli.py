@@ -14,7 +14,6 @@ from ...console.command_options import (
     whole_number,
 )
 from ...console.output_folder import check_output_folder
-from ...console.progress import Progress
 from ...errors import InputError
 from .evaluate import BASELINES, TASKS, print_metrics
 
@@ -291,4 +290,4 @@ def _later(
     return run
 
 
-__all__ = ["Progress", "add_arguments", "print_metrics"]
+__all__ = ["add_arguments", "print_metrics"]

@@ -18,9 +18,11 @@ from ...model.text_tokenizer import TextTokenizer
 from ...model.text_tower import TextConfig, TextTower
 from ..data.vocabulary import learn_merges, write_merges
 from ..learning.adaptation import is_adapted, mixed_with_start, trained_before
+from ..learning.checkpoints import load_checkpoint
 from ..learning.report_alignment import ReportAlignment, ReportWeights, spoken_sentences
 from ..learning.text_training import fit_text_tower, new_tower
-from ..learning.trainer import FREQUENCY_DECAY, TrainingState, load_checkpoint
+from ..learning.training_state import TrainingState
+from ..learning.velcro_loss import FREQUENCY_DECAY
 
 MERGES = 5500
 CONTEXT_LENGTH = 128
@@ -145,7 +147,7 @@ def save_tower(folder: Path, tower: TextTower, vocabulary: Path) -> None:
 
 def add_entry_embeddings(folder: Path, base: KnowledgeBase) -> None:
     """Text embeddings of the knowledge base, as the exported (int8) graph gives them."""
-    from ...model.runtime import open_runtime
+    from ...model.opening import open_runtime
 
     write_entry_embeddings(folder / "entry_embeddings.npz", open_runtime(folder), base)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from ...console.command_options import check_data_folder
 from ...console.output_folder import check_output_folder
 from ...errors import InputError
 from ...knowledge_base import active_paths, load_knowledge_base
-from ...model.runtime import BUNDLED, model_folder
+from ...model.folder import BUNDLED, model_folder
 from ..data.benchmark_samples import benchmark_table
 from ..data.case_data import Case, case_keys, leave_out, load_case
 from ..data.slice_sampler import SliceSampler
@@ -27,11 +27,13 @@ from ..learning.adaptation import (
     trained_before,
     write_start,
 )
-from ..learning.trainer import Recipe, TrainingState, load_checkpoint, new_state, train
+from ..learning.checkpoints import load_checkpoint
+from ..learning.trainer import train
+from ..learning.training_state import TrainingState, new_state
+from ..recipes.recipe import RECIPES, Recipe
 from .export import entity_targets, save_tower
 
 ZERO_SHOT = "zero-shot"
-RECIPES = Path(__file__).parents[1] / "recipes"
 LEAST = {"steps": 1, "batch": 1, "prompts": 1, "dense_steps": 0, "fine_steps": 0, "finish_steps": 0}
 
 

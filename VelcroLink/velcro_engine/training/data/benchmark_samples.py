@@ -14,7 +14,8 @@ from scipy import ndimage
 
 from ...errors import InputError
 from ...imaging.reading import read_volume
-from ...imaging.slices import Slice, anatomical_slices, labels_to_slice
+from ...imaging.slice_voxels import labels_to_slice
+from ...imaging.slices import Slice, anatomical_slices
 from ...imaging.volume import Volume
 from .case_data import Label, image_files, label_files, read_labels
 from .skull_volume import looks_stripped, with_skull

@@ -17,7 +17,7 @@ from ...imaging.volume import LPS_TO_RAS
 from ...knowledge_base import KnowledgeBase
 from ...segmentations.labelmaps import read_labelmap
 from ...segmentations.names import NameReader
-from ...segmentations.placing import StoredSegmentation
+from ...segmentations.stored import StoredSegmentation
 from .case_data import VOLUME_SUFFIXES, Case, Label, canonical, make_case, read_image
 
 SEGMENTATION = ".seg.nrrd"

@@ -13,8 +13,8 @@ import numpy as np
 from ...errors import InputError
 from ...imaging.reading import read_volume
 from ...imaging.volume import Volume
-from ...review import read_segmentation
-from ...segmentations.placing import Segmentation
+from ...segmentations.reading import read_segmentation
+from ...segmentations.stored import Segmentation
 from .case_data import case_keys, image_files, label_files
 
 BOOTSTRAPS = 1000

@@ -23,8 +23,9 @@ from ...errors import ModelError
 from ...knowledge_base import KnowledgeBase, text
 from ...model.network import Decoded, Encoded
 from ..losses.objectives import EntityTable
+from ..recipes.recipe import Recipe
 from .text_training import embed_texts
-from .training_state import Recipe, TrainingState, new_network, new_state
+from .training_state import TrainingState, new_network, new_state
 
 START, TOLD = "start.safetensors", "start.json"
 

@@ -20,9 +20,9 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from ...errors import ModelError
+from ...model.folder import ModelFolder, model_folder
 from ...model.network import VelcroNetwork
 from ...model.network_parts import NetworkConfig
-from ...model.runtime import ModelFolder, model_folder
 from ...model.text_tokenizer import TextTokenizer
 from ...model.text_tower import TextConfig, TextTower
 from ..losses.objectives import EntityTable

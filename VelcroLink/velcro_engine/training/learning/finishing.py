@@ -9,37 +9,15 @@ overlap of masks counts four times their cross-entropy. On dev it added 0.7 poin
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import nn
 
-if TYPE_CHECKING:
-    from .training_state import Recipe, TrainingState
+from ..recipes.recipe import Recipe
+from .training_state import TrainingState
 
 PEAK = 5e-4  # learning rate
 WARMUP = 30
 OWN_LOOK = 0.45  # of the slices
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """What each part of VELCRO's loss counts."""
-
-    dense: float = 0.5
-    pixel: float = 1.0
-    region: float = 1.0
-    side: float = 0.5
-    mask: float = 1.0
-    cross_entropy: float = 1.0  # within the mask's loss
-    overlap: float = 1.0
-
-
-DENSE_PHASE = LossWeights(dense=1.0)
-JOINT_PHASE = LossWeights()
-FINISHING = LossWeights(
-    dense=0.0, pixel=0.7, region=0.7, side=0.3, mask=1.5, cross_entropy=0.5, overlap=2.0
-)
 
 
 def is_finishing(recipe: Recipe, step: int) -> bool:

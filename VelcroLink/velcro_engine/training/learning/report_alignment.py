@@ -22,14 +22,16 @@ from ...errors import InputError
 from ...knowledge_base import KnowledgeBase
 from ...model.text_tokenizer import TextTokenizer
 from ...model.text_tower import TextGraph
+from ...reports.language.findings import ReadSentence, ReportFindings
 from ...reports.language.mentions import ABSENT, Mention
 from ...reports.language.ontology import load_ontology
 from ...reports.language.regions import Location, locations
 from ...reports.language.report_file import read_report_file
 from ...reports.language.sentences import split_sentences
-from ...reports.meta_entities import ReadSentence, ReportFindings, entry_of, read_report
-from ...reports.triplets import MetaEntities, meta_of_report, triplet_batches, triplet_loss
+from ...reports.meta_entities import entry_of, read_report
+from ...reports.triplets import MetaEntities, meta_of_report, triplet_batches
 from ..losses.alignment_objectives import location_contrast_loss
+from ..losses.triplets import triplet_loss
 from .text_training import entry_tokens, random_text
 
 SCALE = 20.0  # inverse temperature, as in `fit_text_tower`
@@ -127,7 +129,7 @@ def _spoken(sentence: ReadSentence, base: KnowledgeBase) -> Spoken | None:
 
 
 def _phrase(mention: Mention, spot: Location) -> str:
-    """As `report_language.regions.report_regions` writes it."""
+    """As `regions.report_regions` writes it."""
     qualifiers = [q.split("/")[-1] for q in sorted(mention.qualifiers)]
     place, side = spot
     return " ".join(

@@ -16,7 +16,7 @@ from torch import nn
 
 from ...errors import InputError, ModelError
 from ...model.network_parts import NetworkConfig
-from .trainer import Recipe
+from ..recipes.recipe import Recipe
 
 
 def untrained_sam(kind: str) -> nn.Module:

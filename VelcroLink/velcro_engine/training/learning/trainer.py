@@ -14,77 +14,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
-from ...model.network import Decoded, VelcroNetwork
-from ...model.preprocess import MAXIMUM_POINTS, NO_POINT
+from ..baseline_models.objective import baseline_loss
+from ..data.batches import Batch, collate
 from ..data.slice_sampler import SliceSampler
-from ..losses.alignment_objectives import alignment_losses
-from ..losses.objectives import dense_loss, mask_loss
+from ..recipes.recipe import Recipe
+from .checkpoints import save_checkpoint
 from .distributed import mean_gradients, mean_statistics, rank
-from .finishing import (
-    DENSE_PHASE,
-    FINISHING,
-    JOINT_PHASE,
-    OWN_LOOK,
-    LossWeights,
-    finishing_rate,
-    is_finishing,
-    rest_encoder,
-)
-from .training_state import (
-    Recipe,
-    TrainingState,
-    load_checkpoint,
-    new_network,
-    new_state,
-    save_checkpoint,
-)
-
-__all__ = [
-    "Recipe",
-    "StepBatches",
-    "TrainingState",
-    "collate",
-    "load_checkpoint",
-    "new_network",
-    "new_state",
-    "save_checkpoint",
-    "train",
-    "train_step",
-]
-
-Batch = dict[str, Tensor]
-PIXELS = 16000  # of a batch, drawn for the pixel loss
-FREQUENCY_DECAY = 0.995
-
-
-def collate(samples: list) -> Batch:
-    """Slices of one batch as tensors; prompts of all slices in one list with their slice's row."""
-    prompts = [s.prompts for s in samples]
-    points = np.concatenate([p.points for p in prompts])
-    labels = np.concatenate([p.labels for p in prompts])
-    padded = np.zeros((len(points), MAXIMUM_POINTS, 2), dtype=np.float32)
-    kinds = np.full((len(points), MAXIMUM_POINTS), NO_POINT, dtype=np.float32)
-    padded[:, :2], kinds[:, :2] = points, labels
-    rows = np.repeat(np.arange(len(samples)), [len(p.entity) for p in prompts])
-    arrays = {
-        "image": np.stack([s.image for s in samples]),
-        "position": np.stack([s.position for s in samples]).astype(np.float32),
-        "modality": np.array([s.modality for s in samples], dtype=np.int64),
-        "pixel_entity": np.stack([s.pixel_entity for s in samples]),
-        "dense_entity": np.stack([s.dense_entity for s in samples]),
-        "dense_side": np.stack([s.dense_side for s in samples]),
-        "points": padded,
-        "labels": kinds,
-        "row": rows,
-        "entity": np.concatenate([p.entity for p in prompts]),
-        "side": np.concatenate([p.side for p in prompts]),
-        "masks": np.concatenate([p.masks for p in prompts]),
-        "has_mask": np.concatenate([p.has_mask for p in prompts]),
-    }
-    return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
+from .finishing import OWN_LOOK, finishing_rate, is_finishing, rest_encoder
+from .training_state import TrainingState
+from .velcro_loss import velcro_loss
 
 
 class StepBatches(IterableDataset):
@@ -141,10 +81,8 @@ def train_step(
         state.start.hold_statistics(state.network)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(recipe, state.step)
-    if recipe.baseline:
-        from ..baseline_models.objective import baseline_loss
-
-        loss, figures = baseline_loss(state, recipe, batch, device)
+    if recipe.baseline and recipe.baseline != "velcro":
+        loss, figures = baseline_loss(state.network, state.table, recipe, batch, device)
     else:
         loss, figures = velcro_loss(state, recipe, batch, device)
     state.optimizer.zero_grad(set_to_none=True)
@@ -158,107 +96,6 @@ def train_step(
     state.step += 1
     _average(state, recipe)
     return figures
-
-
-def velcro_loss(
-    state: TrainingState, recipe: Recipe, batch: Batch, device: str
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Dense loss, and once `dense_steps` are over the losses of prompted regions."""
-    joint = state.step >= recipe.dense_steps
-    parts = JOINT_PHASE if joint else DENSE_PHASE
-    if is_finishing(recipe, state.step):
-        parts = FINISHING
-    network, table = state.network, state.table
-    figures: dict[str, Tensor] = {}
-    with torch.no_grad():
-        network.prototypes.copy_(table.scaled())
-    with torch.autocast(device.split(":")[0], dtype=torch.bfloat16):
-        encoded = network.encode(batch["image"], batch["position"])
-        embedding, side = network.dense(encoded)
-        decoded = None
-        if joint:
-            decoded = network.decode(encoded.rows(batch["row"]), batch["points"], batch["labels"])
-    stride = batch["dense_entity"].shape[-1] // embedding.shape[-1]  # SAM's tokens are 16 pixels
-    start = stride // 2
-    dense_entity = batch["dense_entity"][:, start::stride, start::stride]
-    dense_side = batch["dense_side"][:, start::stride, start::stride]
-    seen = dense_entity[dense_entity >= 0]
-    if len(seen):
-        now = torch.bincount(seen, minlength=len(state.frequency)).float() / len(seen)
-        state.frequency.mul_(FREQUENCY_DECAY).add_(now, alpha=1 - FREQUENCY_DECAY)
-    weight = (state.frequency + 1e-4).rsqrt()
-    weight = weight / (weight * state.frequency).sum()
-    if len(seen):
-        entity_loss, side_loss, accuracy = dense_loss(
-            embedding, side, dense_entity, dense_side, table, weight
-        )
-        loss = parts.dense * (entity_loss + 0.5 * side_loss)
-        figures |= {"dense": entity_loss.detach(), "dense_top1": accuracy}
-    else:
-        loss = embedding.sum() * 0.0
-    if encoded.pixels is not None:
-        drawing = torch.Generator().manual_seed(state.step)
-        target = batch["pixel_entity"]
-        pixel_loss = linked_pixels_loss(network, encoded.pixels, target, weight.sqrt(), drawing)
-        loss = loss + parts.pixel * pixel_loss
-        figures["pixel"] = pixel_loss.detach()
-    if decoded is not None:
-        logits = table.logits(decoded.embedding)
-        region_loss = F.cross_entropy(logits, batch["entity"], label_smoothing=0.05)
-        region_side = F.cross_entropy(decoded.side, batch["side"])
-        segmentation, quality, iou = segmentation_loss(decoded, batch, parts)
-        loss = loss + parts.region * region_loss + parts.side * region_side
-        loss = loss + parts.mask * segmentation + 0.2 * quality
-        figures |= {
-            "roi": region_loss.detach(),
-            "roi_top1": (logits.argmax(1) == batch["entity"]).float().mean(),
-            "side": (decoded.side.argmax(1) == batch["side"]).float().mean(),
-            "mask": segmentation.detach(),
-            "iou": iou,
-        }
-        if recipe.medtrim or recipe.location_contrast:
-            extra, told = alignment_losses(
-                recipe, decoded.embedding, batch, table, state.entities, state.step
-            )
-            loss, figures = loss + extra, figures | told
-    if state.start is not None:
-        kept = state.start.loss(batch, encoded, embedding, decoded, network, table)
-        loss = loss + recipe.keep * kept
-        figures["kept"] = kept.detach()
-    return loss, figures
-
-
-def linked_pixels_loss(
-    network: VelcroNetwork,
-    measured: Tensor,
-    target: Tensor,
-    weight: Tensor,
-    drawing: torch.Generator,
-) -> Tensor:
-    """Contrastive loss of some of the labelled pixels (`target` B x h x w, -1 = unknown): a pixel's
-    own name teaches masks faster than the masks of a few prompts do."""
-    flat = target.reshape(-1)
-    labelled = torch.nonzero(flat >= 0)[:, 0]
-    if len(labelled) == 0:
-        return measured.sum() * 0.0
-    index = labelled[torch.randint(len(labelled), (PIXELS,), generator=drawing).to(flat.device)]
-    return F.cross_entropy(network.link_pixels(measured, index), flat[index], weight=weight)
-
-
-def segmentation_loss(
-    decoded: Decoded, batch: Batch, parts: LossWeights = JOINT_PHASE
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(mask loss, squared error of the predicted IoU, mean IoU) of the prompts that have a mask."""
-    target = batch["masks"]
-    if (
-        target.shape[-1] != decoded.masks.shape[-1]
-    ):  # SAM's masks have a quarter of the input's side
-        size = decoded.masks.shape[-2:]
-        target = (F.adaptive_avg_pool2d(target.float()[:, None], size)[:, 0] >= 0.5).to(target)
-    use = batch["has_mask"].float()
-    segmentation, iou = mask_loss(decoded.masks, target, use, parts.cross_entropy, parts.overlap)
-    quality = (((decoded.iou.float() - iou) ** 2) * use).sum() / use.sum().clamp(min=1)
-    return segmentation, quality, (iou * use).sum() / use.sum().clamp(min=1)
 
 
 @torch.no_grad()

@@ -15,21 +15,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...imaging.diameters import diameters
 from ...knowledge_base import KnowledgeBase, load_knowledge_base
-from ...linking.attributes import diameters, place
+from ...linking.attributes import place
 from ...messages.request import Foreground
-from ...reports.triplets import MetaEntities, MetaTable, mine, triplet_loss
-
-if TYPE_CHECKING:
-    from ..learning.training_state import Recipe
-    from .objectives import EntityTable
+from ...reports.triplets import MetaEntities, MetaTable, mine
+from ..recipes.recipe import Recipe
+from .objectives import EntityTable
+from .triplets import triplet_loss
 
 TEMPERATURE = 0.1
 SIDE_NAMES = ("left", "right", None)
@@ -121,7 +120,7 @@ def measured_words(
 
 
 def batch_words(batch: dict[str, Tensor], kinship: Kinship) -> list[RegionWords]:
-    """Words of every prompt of a training batch (`trainer.collate`)."""
+    """Words of every prompt of a training batch (`batches.collate`)."""
     position = batch["position"].cpu().numpy()
     masks = batch["masks"].cpu().numpy().astype(bool)
     rows, sides = batch["row"].tolist(), batch["side"].tolist()

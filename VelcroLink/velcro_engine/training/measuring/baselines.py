@@ -20,13 +20,15 @@ from ...imaging.volume import Volume
 from ...linking.linker import Linker, open_linker
 from ...linking.ranking import entry_probabilities
 from ...messages.request import SliceRequest
+from ...model.folder import model_folder
 from ...model.network import Encoded, VelcroNetwork
 from ...model.preprocess import Letterbox, model_input
-from ...model.runtime import model_folder
 from ..baseline_models.networks import BASELINES, Slices
 from ..baseline_models.token_bank import BANK, mask_tokens, read_bank, shares_over_entries
 from ..data.case_data import MODALITY_NUMBERS
-from ..learning.trainer import Recipe, TrainingState, load_checkpoint, new_state
+from ..learning.checkpoints import load_checkpoint
+from ..learning.training_state import TrainingState, new_state
+from ..recipes.recipe import Recipe
 from .link_evaluation import Answers, Row, measure_cases, stacked_prompts
 
 TEXT_MODEL = "text_model"

@@ -1,4 +1,4 @@
-"""Count coders' habits on coded reports and write them as scorecards (see report_language.coder).
+"""Count coders' habits on coded reports and write them as scorecards (see reports.language.coder).
 
     python -m velcro_engine.training.measuring.coder_habits train.csv [--out coder_habits.json]
 
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ...reports.language.coder import HABITS, attribute_evidence, coded_findings, evidence
+from ...reports.language.findings import ReportFindings
 from ...reports.language.mesh_codes import Code, read_codes
 from ...reports.language.report_file import read_report_file
-from ...reports.meta_entities import ReportFindings, read_report
+from ...reports.meta_entities import read_report
 
 FINDING_C, ATTRIBUTE_C = 2.0, 1.0
 THRESHOLD = 0.42  # below one half: F1 rewards recall a little more than accuracy does
@@ -58,7 +59,7 @@ def learn(reports: Sequence[Coded]) -> dict[str, Any]:
                 if value in values
             ]
     return {
-        "about": "weights of evidence, counted on coded reports; see report_language/coder.py",
+        "about": "weights of evidence, counted on coded reports; see reports.language.coder.py",
         "values": values,
         "findings": fit(finding_rows, FINDING_C),
         "attributes": {"usual": usual, **fit(attribute_rows, ATTRIBUTE_C)},

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...linking.linker import Linker, open_linker
-from ...model.runtime import model_folder
+from ...model.folder import model_folder
 from ..data.case_data import case_keys
 from .evaluation_report import write_report
 from .link_evaluation import Row, evaluate_cases

@@ -20,7 +20,7 @@ from ...errors import InputError
 from ...finding.grounding import PRESENT_ABOVE
 from ...linking.linker import open_linker
 from ...model.export import write_config
-from ...model.runtime import model_folder
+from ...model.folder import model_folder
 from .grounding_evaluation import Row, measured_phrases
 from .region_samples import query_keys
 

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...model.network_parts import RegionHead
-from ..learning.training_state import Recipe, TrainingState
+from ..learning.training_state import TrainingState
 from ..losses.alignment_objectives import Kinship, region_losses
 from ..losses.objectives import EntityTable
+from ..recipes.recipe import Recipe
 from .region_features import RegionFeatures
 from .region_samples import interval
 

@@ -15,8 +15,8 @@ import numpy as np
 from ...imaging.slices import anatomical_axes
 from ...imaging.volume import Volume
 from ...segmentations.names import Meaning
-from ...segmentations.placing import NamedSegment, Segmentation
 from ...segmentations.shapes import Shape, cut_out
+from ...segmentations.stored import NamedSegment, Segmentation
 
 KINDS = ("sides", "names", "shift", "slice", "blob")
 LEAST_ML = 0.1  # smaller segments are left alone

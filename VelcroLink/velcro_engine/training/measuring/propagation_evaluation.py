@@ -17,12 +17,13 @@ import numpy as np
 
 from ...errors import InputError
 from ...imaging.reading import read_volume
-from ...imaging.slices import anatomical_axes, cut_plane, labels_to_slice
+from ...imaging.slice_voxels import labels_to_slice
+from ...imaging.slices import anatomical_axes, cut_plane
 from ...imaging.volume import Volume
 from ...linking.linker import Linker, open_linker
 from ...propagation.propagate import Propagation, propagate
-from ...review import read_segmentation
 from ...review.links import box_of
+from ...segmentations.reading import read_segmentation
 from ...segmentations.shapes import cut_out
 from ..data.benchmark_samples import benchmark_table
 from ..data.case_data import image_files, label_files

@@ -17,9 +17,9 @@ from ...knowledge_base import KnowledgeBase
 from ...linking.attributes import measure
 from ...model.network import VelcroNetwork
 from ...model.preprocess import Letterbox, letterbox_of, model_input, prompt_arrays
+from ..data.batches import collate
 from ..data.case_data import SIDES
 from ..data.slice_sampler import SliceSampler
-from ..learning.trainer import collate
 from ..learning.training_state import TrainingState
 from ..losses.alignment_objectives import Kinship, RegionWords, batch_words
 from .region_samples import SliceSamples, chosen_samples

@@ -5,7 +5,7 @@ OBER: micro-averaged precision, recall and F1 over reports of three kinds of tup
 (finding, qualifier), qualifiers being all other words of a code: place, size, severity, extent,
 shape, time. A finding without a side (qualifier) gives one tuple (finding, none); the figures
 "..._stated_f1" leave these out. Reports coded "normal" count through what is wrongly found in them;
-reports left unindexed do not count. The mapping table is `report_language/data/mesh_*.csv`.
+reports left unindexed do not count. The mapping table is `reports/language/data/mesh_*.csv`.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ def evaluate_retrieval_command(args: Any, folder: Path, progress: Any) -> dict[s
         raise InputError("report-retrieval has no baselines: it reports both rankings itself.")
     embed = None
     if args.model:  # the model's text tower in place of the hashed embedding
-        from ...model.runtime import open_runtime
+        from ...model.opening import open_runtime
 
         embed = open_runtime(args.model).embed_text
     return evaluate_report_retrieval(args.data, embed, args.limit)

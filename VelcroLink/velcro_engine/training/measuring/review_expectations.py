@@ -24,21 +24,23 @@ from ...imaging.reading import read_volume
 from ...knowledge_base import load_knowledge_base
 from ...review.anatomy import (
     LEAST_CENTRE_SD,
-    Expectation,
-    Expectations,
     Observation,
     Placement,
     affine_map,
     cells_of,
-    expectations_document,
-    keys_of,
     local_shift,
     log_extents,
+)
+from ...review.expectations import (
+    Expectation,
+    Expectations,
+    expectations_document,
+    keys_of,
     mirrored_key,
 )
 from ...review.observing import observe
 from ...segmentations.names import NameReader
-from ...segmentations.placing import read_segmentation
+from ...segmentations.reading import read_segmentation
 from ...segmentations.shapes import cut_out, measure_shape
 from ..data.case_data import case_keys, image_files, label_files
 
