@@ -20,18 +20,19 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[2] / "VelcroLink"
 FLOORS = json.loads(Path(__file__).with_name("floors.json").read_text(encoding="utf-8"))
 PACKAGES = ("velcro_engine", "VelcroLinkLib")
-_NAMES_A_MODULE = re.compile(r"((?:velcro_engine|VelcroLinkLib)(?:\.\w+)+)(?::\w+)?\Z")
+_NAMES_A_MODULE = re.compile(r"((?:velcro_engine|VelcroLinkLib)(?:\.\w+)+)(?::[\w.]+)?\Z")
 
 
 @dataclass(frozen=True)
 class Arrow:
     """One import. start, end: modules; name: what is taken from `end`, "" for the module itself;
-    line: in the file of `start`."""
+    line: in the file of `start`; later: a text that names the module, not an import."""
 
     start: str
     end: str
     name: str
     line: int
+    later: bool = False
 
     def __str__(self) -> str:
         return f"{self.start}:{self.line} imports {self.end} {self.name}".rstrip()
@@ -54,6 +55,7 @@ class House:
             name: ast.parse(path.read_text(encoding="utf-8")) for name, path in self.files.items()
         }
         self.outside: dict[str, set[str]] = defaultdict(set)  # module -> packages of others
+        self.by_name: set[str] = set()  # modules that import what a text names
         self.unknown: list[str] = []
         self.arrows = [arrow for name in self.files for arrow in self._arrows(name)]
 
@@ -66,6 +68,20 @@ class House:
         parts = module.split(".")
         inner = parts[1:] if self.is_package(module) else parts[1:-1]
         return ".".join(inner) or (parts[1] if len(parts) > 1 else "")
+
+    def has(self, package: str, name: str) -> bool:
+        """Whether a package holds a module of this name, or its `__init__` makes or imports it."""
+        if f"{package}.{name}" in self.files:
+            return True
+        made: set[str] = set()
+        for node in self.trees[package].body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                made.add(node.name)
+            elif isinstance(node, ast.ImportFrom):
+                made.update(alias.asname or alias.name for alias in node.names)
+            elif isinstance(node, ast.Assign):
+                made.update(getattr(target, "id", "") for target in node.targets)
+        return name in made
 
     def door(self, package: str) -> list[str]:
         """The names in a package's `__all__`."""
@@ -97,13 +113,20 @@ class House:
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 match = _NAMES_A_MODULE.match(node.value)
                 if match and match[1] != module:
-                    yield from self._arrow(module, match[1], "", node.lineno)
+                    yield from self._arrow(module, match[1], "", node.lineno, later=True)
+            if {getattr(node, "attr", ""), getattr(node, "id", "")} & {
+                "import_module",
+                "__import__",
+            }:
+                self.by_name.add(module)
 
-    def _arrow(self, start: str, end: str, name: str, line: int) -> Iterable[Arrow]:
+    def _arrow(
+        self, start: str, end: str, name: str, line: int, later: bool = False
+    ) -> Iterable[Arrow]:
         if end.split(".")[0] not in PACKAGES:
             self.outside[start].add(end.split(".")[0])
         elif end in self.files:
-            yield Arrow(start, end, name, line)
+            yield Arrow(start, end, name, line, later)
         else:
             self.unknown.append(f"{start}:{line} imports {end}, which is not there")
 
@@ -123,14 +146,16 @@ def forbidden(house: House, floors: Mapping[str, Iterable[Iterable[str]]]) -> li
         here, there = arrow.start.split(".")[0], arrow.end.split(".")[0]
         start, end = house.room(arrow.start), house.room(arrow.end)
         if here != there:
-            allowed = here != "velcro_engine" and end.split(".")[0] in (*shared, "worker")
-            if here == "VelcroLink" and there == "VelcroLinkLib":
-                continue
-            if end == "worker" and arrow.end != "velcro_engine.worker":
-                allowed = False  # started by its name, never imported
-            if not allowed:
+            # the worker is started by its name, never imported
+            by_name = arrow.later and arrow.end == "velcro_engine.worker"
+            known = there == "velcro_engine" and end.split(".")[0] in shared
+            on_the_roof = here == "VelcroLink" and there == "VelcroLinkLib" and end
+            if here == "velcro_engine" or not (by_name or known or on_the_roof):
                 found.append(f"{arrow} (between the two sides)")
-        elif start == end or not end or arrow.end in _parents(arrow.start):
+        elif not end:
+            if arrow.name != "__version__":
+                found.append(f"{arrow} (a whole package)")
+        elif start == end or arrow.end in _parents(arrow.start):
             continue
         elif start not in ranks[here] or end not in ranks[here]:
             found.append(f"{arrow} (a room without a floor)")
@@ -193,6 +218,19 @@ def past_the_door(house: House) -> list[str]:
     return found
 
 
+def libraries(house: House) -> list[str]:
+    """One line for each module that imports what its room may not, beyond Python's own."""
+    allowed = FLOORS["libraries"]
+    found = []
+    for module in house.files:
+        told = [p for p in allowed if module == p or module.startswith(p + ".")]
+        others = house.outside[module] - set(sys.stdlib_module_names)
+        extra = sorted(others - set(allowed[max(told, key=len)]))
+        if extra:
+            found.append(f"{module} imports {', '.join(extra)}")
+    return found
+
+
 def described(house: House) -> str:
     """The floors from the top down, each room with its line and the rooms it imports."""
     lines = []
@@ -214,5 +252,6 @@ if __name__ == "__main__":
     whole = House()
     print(described(whole))
     wrong = [*whole.unknown, *forbidden(whole, FLOORS), *map(str, circles(whole))]
-    print("\n".join([*wrong, *past_the_door(whole)]) or "All arrows lead downwards.")
+    wrong += [*past_the_door(whole), *libraries(whole)]
+    print("\n".join(wrong) or "All arrows lead downwards.")
     sys.exit(bool(wrong))

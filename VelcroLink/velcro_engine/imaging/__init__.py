@@ -1,4 +1,4 @@
-"""Volumes, slices and the files they come from; the only room with image geometry."""
+"""Volumes, slices, the geometry between them, and the files they come from."""
 
 __all__ = [
     "diameters",

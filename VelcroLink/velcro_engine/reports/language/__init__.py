@@ -1,6 +1,6 @@
 """How radiology reports are worded: cleaning, sentences, terms, negation, qualifiers.
 
-`reports.meta_entities` is the door to this room; its vocabulary lies in `data/` as JSON and CSV.
+`reports.meta_entities` reads a report with all of it; its vocabulary lies in `data/` as JSON and CSV.
 """
 
 __all__ = [

@@ -45,7 +45,7 @@ class Sample:
 
 
 def benchmark_table() -> dict:
-    """Mapping of entities to headline concepts and groups (training/benchmark.json)."""
+    """Mapping of entities to headline concepts and groups (`benchmark.json`)."""
     text = resources.files(__package__).joinpath("benchmark.json").read_text(encoding="utf-8")
     return json.loads(text)
 

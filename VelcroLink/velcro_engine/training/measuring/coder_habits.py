@@ -59,7 +59,7 @@ def learn(reports: Sequence[Coded]) -> dict[str, Any]:
                 if value in values
             ]
     return {
-        "about": "weights of evidence, counted on coded reports; see reports.language.coder.py",
+        "about": "weights of evidence, counted on coded reports; see reports/language/coder.py",
         "values": values,
         "findings": fit(finding_rows, FINDING_C),
         "attributes": {"usual": usual, **fit(attribute_rows, ATTRIBUTE_C)},
