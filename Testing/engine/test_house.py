@@ -86,7 +86,8 @@ def test_what_a_text_names_is_imported_in_few_places(house):
 
 
 def test_nothing_lies_beside_the_module_and_its_packages(house):
-    names = {path.name for path in house.source.iterdir() if path.name != "__pycache__"}
+    built = ("__pycache__", "velcrolink.egg-info")
+    names = {path.name for path in house.source.iterdir() if path.name not in built}
     assert names == {"CMakeLists.txt", "Resources", "VelcroLink.py", *PACKAGES}
 
 

@@ -395,6 +395,8 @@ def test_text_of_an_own_knowledge_base_is_shown_as_text(driver, tmp_path):
     driver.ui.knowledgeBasePath.currentPath = str(path)
     driver.add_volume()
     driver.place_roi(*RIGHT_WHITE_MATTER)
+    # the path counts once it is no longer being typed, which may be after the first link
+    driver.wait_until(lambda: "Mine" in driver.ui.engineLabel.text, "the own knowledge base")
     driver.wait_linked()
     driver.press(driver.ui.rejectButton)
     driver.type(driver.ui.searchEdit, "bold thing")
